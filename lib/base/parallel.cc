@@ -1,0 +1,116 @@
+#include "base/parallel.h"
+
+#include <sched.h>
+#include <tbb/parallel_for.h>
+#include <tbb/parallel_pipeline.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
+#include "base/interrupt.h"
+
+namespace onnxpress {
+namespace {
+
+// Keeps the error with the smallest index, so that the same input gives the same message at any thread count.
+class FirstError {
+ public:
+  bool any() const { return any_.load(std::memory_order_relaxed); }
+  void set(std::size_t index, Error error) {
+    const std::lock_guard lock(mutex_);
+    if (!error_ || index < index_) {
+      index_ = index;
+      error_ = std::move(error);
+    }
+    any_ = true;
+  }
+  Status take() {
+    if (error_) return std::unexpected(std::move(*error_));
+    return {};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::atomic<bool> any_ = false;
+  std::size_t index_ = 0;
+  std::optional<Error> error_;
+};
+
+unsigned resolve(unsigned jobs) { return jobs == 0 ? available_cores() : jobs; }
+
+}  // namespace
+
+unsigned available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+}
+
+Status parallel_for(std::size_t n, unsigned jobs, const std::function<Status(std::size_t)>& fn) {
+  FirstError error;
+  const auto one = [&](std::size_t i) {
+    if (error.any()) return;
+    Status status = check_interrupt();
+    if (status) status = fn(i);
+    if (!status) error.set(i, std::move(status).error());
+  };
+  if (resolve(jobs) == 1 || n <= 1) {
+    for (std::size_t i = 0; i < n && !error.any(); ++i) one(i);
+  } else {
+    tbb::task_arena arena(static_cast<int>(resolve(jobs)));
+    arena.execute([&] { tbb::parallel_for(std::size_t{0}, n, one); });
+  }
+  return error.take();
+}
+
+std::size_t ordered_slots(unsigned jobs) { return resolve(jobs) == 1 ? 1 : std::size_t{2} * resolve(jobs); }
+
+Status run_ordered(unsigned jobs, const OrderedStages& stages) {
+  const std::size_t slots = ordered_slots(jobs);
+  FirstError error;
+  std::size_t count = 0;
+  const auto fetch = [&](std::size_t slot) {
+    if (error.any()) return false;
+    Result<bool> more = check_interrupt().transform([] { return true; });
+    if (more) more = stages.fetch(slot);
+    if (!more) error.set(count, std::move(more).error());
+    return !error.any() && *more;
+  };
+  const auto step = [&](const std::function<Status(std::size_t)>& stage, std::size_t index) {
+    if (error.any()) return;
+    if (Status status = stage(index % slots); !status) error.set(index, std::move(status).error());
+  };
+  if (slots == 1) {
+    for (; fetch(0); ++count) {
+      step(stages.work, 0);
+      step(stages.commit, 0);
+    }
+    return error.take();
+  }
+  // In-order commit frees slots in order, so item i can always use slot i % slots.
+  tbb::task_arena arena(static_cast<int>(resolve(jobs)));
+  arena.execute([&] {
+    tbb::parallel_pipeline(
+        slots, tbb::make_filter<void, std::size_t>(tbb::filter_mode::serial_in_order,
+                                                   [&](tbb::flow_control& control) -> std::size_t {
+                                                     if (!fetch(count % slots)) {
+                                                       control.stop();
+                                                       return 0;
+                                                     }
+                                                     return count++;
+                                                   }) &
+                   tbb::make_filter<std::size_t, std::size_t>(tbb::filter_mode::parallel,
+                                                              [&](std::size_t index) {
+                                                                step(stages.work, index);
+                                                                return index;
+                                                              }) &
+                   tbb::make_filter<std::size_t, void>(tbb::filter_mode::serial_in_order,
+                                                       [&](std::size_t index) { step(stages.commit, index); }));
+  });
+  return error.take();
+}
+
+}  // namespace onnxpress

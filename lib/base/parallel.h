@@ -1,0 +1,62 @@
+// Threads (oneTBB behind it). Results never depend on the number of threads: work is split by index, and
+// whatever must be in order is committed in order.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace onnxpress {
+
+// Cores this process may use (its CPU affinity), at least 1.
+unsigned available_cores();
+
+// fn(i) for i in [0, n), on up to `jobs` threads (0 = available_cores). The first error by index wins.
+Status parallel_for(std::size_t n, unsigned jobs, const std::function<Status(std::size_t)>& fn);
+
+// Runs fetch() serially in order until it yields false, work() in parallel, commit() serially in the same order,
+// with at most 2 x jobs items between fetch and commit: memory stays flat whatever the count.
+struct OrderedStages {
+  std::function<Result<bool>(std::size_t slot)> fetch;   // false = no more items; slot is free to fill
+  std::function<Status(std::size_t slot)> work;
+  std::function<Status(std::size_t slot)> commit;
+};
+Status run_ordered(unsigned jobs, const OrderedStages& stages);
+std::size_t ordered_slots(unsigned jobs);  // how many slots run_ordered uses
+
+// The execute and commit steps of a weight pass (design: plan, execute, commit): execute(i) makes item i in
+// parallel, commit(i, item) takes them in order.
+template <class T>
+Status execute_and_commit(std::size_t n, unsigned jobs, const std::function<Result<T>(std::size_t)>& execute,
+                          const std::function<Status(std::size_t, T)>& commit) {
+  struct Slot {
+    std::size_t index = 0;
+    std::optional<T> item;
+  };
+  std::vector<Slot> slots(ordered_slots(jobs));
+  std::size_t next = 0;
+  return run_ordered(jobs, {.fetch =
+                                [&](std::size_t slot) -> Result<bool> {
+                                  if (next == n) return false;
+                                  slots[slot] = {next++, std::nullopt};
+                                  return true;
+                                },
+                            .work =
+                                [&](std::size_t slot) -> Status {
+                                  OP_LET(slots[slot].item, execute(slots[slot].index));
+                                  return {};
+                                },
+                            .commit =
+                                [&](std::size_t slot) -> Status {
+                                  T item = std::move(*slots[slot].item);
+                                  slots[slot].item.reset();
+                                  return commit(slots[slot].index, std::move(item));
+                                }});
+}
+
+}  // namespace onnxpress
