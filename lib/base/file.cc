@@ -101,9 +101,8 @@ Result<Bytes> map_range(int fd, std::uint64_t offset, std::uint64_t length, cons
   const auto mapped = static_cast<std::size_t>(offset - begin + length);
   void* base = ::mmap(nullptr, mapped, PROT_READ, MAP_PRIVATE, fd, static_cast<off_t>(begin));
   if (base == MAP_FAILED) return copy_range(fd, offset, length, path);
-  std::shared_ptr<const void> keep(base, [mapped](const void* address) {
-    ::munmap(const_cast<void*>(address), mapped);
-  });
+  std::shared_ptr<const void> keep(base,
+                                   [mapped](const void* address) { ::munmap(const_cast<void*>(address), mapped); });
   const auto* data = static_cast<const std::byte*>(base) + (offset - begin);
   return Bytes{{data, static_cast<std::size_t>(length)}, std::move(keep)};
 }
