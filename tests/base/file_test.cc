@@ -1,11 +1,20 @@
 #include "base/file.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <catch2/catch_test_macros.hpp>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -138,6 +147,46 @@ TEST_CASE("links: inside yes, outside no") {
   write_bytes(dir / "model2/s", "s");
   fs::create_symlink("../model2/s", root / "sibling");
   CHECK_FALSE(beneath(root, "sibling"));
+}
+
+// From now on openat2 fails with ENOSYS in this process, as on an old kernel.
+bool without_openat2() {
+  std::array<sock_filter, 4> rules = {{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program = {static_cast<unsigned short>(rules.size()), rules.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
+         ::syscall(SYS_openat2, AT_FDCWD, "/", nullptr, 0) == -1 && errno == ENOSYS;
+}
+
+TEST_CASE("a kernel without openat2 gives the same answers") {
+  const ScratchDir dir;
+  write_bytes(dir / "secret/s", "s");
+  write_bytes(dir / "model/sub/w", "w");
+  const fs::path root = dir / "model";
+  fs::create_symlink("sub", root / "folder");
+  fs::create_symlink("../secret/s", root / "outside");
+  fs::create_symlink("../secret", root / "outside_folder");
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (!without_openat2()) ::_exit(77);
+    const auto opens = [&](const char* name) { return FileReader::open_beneath(root, name).has_value(); };
+    const auto code = [&](const char* name) { return FileReader::open_beneath(root, name).error().code; };
+    const bool good = opens("sub/w") && opens("./sub//w") && opens("folder/w") && !opens("outside") &&
+                      !opens("outside_folder/s") && code("outside") == Code::bad_input &&
+                      code("outside_folder/s") == Code::bad_input && code("sub") == Code::bad_input &&
+                      code("sub/w/x") == Code::io && code(".") == Code::io;
+    ::_exit(good ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) SKIP("no seccomp here");
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("a folder reached through a link is a folder like any other") {
