@@ -56,8 +56,9 @@ class Liveness {
       const Node node = todo_.back();
       todo_.pop_back();
       for (std::size_t i = 0; i < node.input_count(); ++i) want(node.graph(), node.input(i));
-      for (const Graph* body : node.subgraphs())
-        for (const std::string& output : body->outputs()) want(*body, output);
+      if (node.has_subgraph())
+        for (const Graph* body : node.subgraphs())
+          for (const std::string& output : body->outputs()) want(*body, output);
       // A live body's owner is live: a node kept inside keeps it from outside.
       if (node.graph().owner()) push(node.graph().owner());
     }
@@ -73,6 +74,7 @@ std::string side_effects(const Node& node) {
   static constexpr std::array<std::string_view, 3> known = {"", "ai.onnx.ml", "com.microsoft"};
   if (std::ranges::find(known, node.domain()) == known.end())
     return fmt::format("an op of domain '{}' may have side effects", node.domain());
+  if (!node.has_subgraph()) return {};
   for (const Graph* body : node.subgraphs())
     for (const Node& inner : body->nodes())
       if (std::string reason = side_effects(inner); !reason.empty()) return "in its body, " + reason;
@@ -99,7 +101,7 @@ bool keep_some(const Model& model, PassContext& context, Liveness& live) {
 void remove_initializers(Graph& graph, const Liveness& live, Rewriter& rewriter, Journal& journal) {
   for (const Initializer& initializer : graph.initializers()) {
     if (live.holds(graph, initializer.name())) continue;
-    if (graph.is_input(initializer.name())) {
+    if (graph.is_input(initializer.name()) && !graph.constant_initializer(initializer.name())) {
       journal.note(fmt::format("initializer '{}' kept: unused, but also a graph input", initializer.name()));
       continue;
     }

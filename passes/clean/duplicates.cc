@@ -26,7 +26,7 @@ std::vector<Group> same_type_groups(const Graph& graph) {
   std::vector<Group> groups;
   std::map<std::pair<DType, Dims>, std::size_t> index;
   for (const Initializer& initializer : graph.initializers()) {
-    if (initializer.dtype() == DType::string || graph.is_input(initializer.name())) continue;
+    if (initializer.dtype() == DType::string || !graph.constant_initializer(initializer.name())) continue;
     const auto [at, fresh] = index.try_emplace({initializer.dtype(), initializer.dims()}, groups.size());
     if (fresh) groups.emplace_back();
     groups[at->second].push_back(initializer);
