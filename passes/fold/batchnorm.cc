@@ -15,8 +15,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <expected>
+#include <utility>
 
 #include "ir/edit.h"
 #include "ir/rewriter.h"
@@ -227,7 +229,8 @@ Result<Affine> read_affine(const Node& bn) {
   }
   const auto& [scale, bias, mean, variance] = values;
   const double epsilon = static_cast<double>(bn.attr_float("epsilon", 1e-5F));
-  const std::size_t channels = std::ranges::min({scale.size(), bias.size(), mean.size(), variance.size()});
+  const std::size_t channels = scale.size();
+  if (std::ranges::any_of(values, [&](const Doubles& v) { return v.size() != channels; })) return Affine{};
   Affine affine{Doubles(channels), Doubles(channels)};
   for (std::size_t c = 0; c < channels; ++c) {
     affine.a[c] = scale[c] / std::sqrt(variance[c] + epsilon);
