@@ -162,6 +162,14 @@ TEST_CASE("an unknown op is an engine error that names it") {
   CHECK_THAT(session.error().text(), ContainsSubstring("ONNX Runtime") && ContainsSubstring("Thing"));
 }
 
+TEST_CASE("the runtime's message comes without its source location") {
+  const auto session = Session::open(parse("<ir_version: 99, opset_import: [\"\": 17]> "
+                                           "agraph (float[1] x) => (float[1] y) { y = Relu(x) }"));
+  REQUIRE_FALSE(session);
+  CHECK_THAT(session.error().text(), ContainsSubstring("Unsupported model IR version: 99"));
+  CHECK_THAT(session.error().text(), !ContainsSubstring("./onnxruntime") && !ContainsSubstring("::"));
+}
+
 TEST_CASE("initializers can be fed at every run") {
   Model model = parse(kMlp);
   enlarge(model, "b", Tensor::of_floats({2}, std::vector<float>{10, 20}));
