@@ -34,7 +34,8 @@ inline std::string npy_with_header(const std::string& header, const std::string&
 }
 
 inline std::string npy(std::string_view descr, std::string_view shape, const std::string& payload) {
-  return npy_with_header(fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n", descr, shape), payload);
+  return npy_with_header(fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n", descr, shape),
+                         payload);
 }
 
 // 0, 1, 2, ... as an array.

@@ -75,7 +75,8 @@ TEST_CASE("image source: runs of several images, free and fixed") {
   batches = read_all(*fixed);
   REQUIRE(batches.size() == 1);
   CHECK(batches[0].inputs[0].tensor.dims() == Dims{2, 4, 4, 3});
-  require_error(open_source(folder.options, std::vector{input("x", DType::f32, {4, 3, 4, 4})}), Code::bad_input, "fewer than the 4");
+  require_error(open_source(folder.options, std::vector{input("x", DType::f32, {4, 3, 4, 4})}), Code::bad_input,
+                "fewer than the 4");
 }
 
 TEST_CASE("image source: fewer samples are spread over the folder") {
@@ -113,7 +114,8 @@ TEST_CASE("image source: without a size, images of one run must be equally large
 TEST_CASE("image source: labels that do not match") {
   Folder folder;
   folder.labels("cat 1\nbig dogs 2\n");
-  require_error(open_source(folder.options, kPlanes), Code::bad_input, "class 'big dog' is not in labels.txt, did you mean 'big dogs'?");
+  require_error(open_source(folder.options, kPlanes), Code::bad_input,
+                "class 'big dog' is not in labels.txt, did you mean 'big dogs'?");
   folder.labels("cat one\n");
   require_error(open_source(folder.options, kPlanes), Code::bad_input, "labels.txt line 1: 'name index' expected");
   folder.labels("cat -1\n");
@@ -142,7 +144,8 @@ TEST_CASE("image source: folders that do not fit") {
   Folder folder;
   require_error(open_source(folder.options, std::vector{kPlanes[0], kPlanes[0]}), Code::bad_input, "this one has 2");
   fs::create_directories(folder.root + "/cat/more");
-  require_error(open_source(folder.options, kPlanes), Code::bad_input, "cat/more: folders of images may be nested one level");
+  require_error(open_source(folder.options, kPlanes), Code::bad_input,
+                "cat/more: folders of images may be nested one level");
   fs::create_directories(folder.dir.path("empty"));
   folder.options.path = folder.dir.path("empty") + "/";
   require_error(open_source(folder.options, kPlanes), Code::bad_input, "empty: no .jpg");

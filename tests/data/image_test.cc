@@ -16,7 +16,8 @@ Result<Image> decode(const std::string& bytes) { return decode_image(std::as_byt
 }  // namespace
 
 TEST_CASE("image: a cut-off file is an error, whatever the format") {
-  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "cmyk.jpg", "gray.png", "palette.png", "lossless.webp", "lossy.webp"}) {
+  for (const char* name :
+       {"rgb_420.jpg", "progressive.jpg", "cmyk.jpg", "gray.png", "palette.png", "lossless.webp", "lossy.webp"}) {
     const std::string whole = test_image(name);
     REQUIRE(decode(whole));
     for (const std::size_t cut : {whole.size() / 8, whole.size() / 2, whole.size() * 3 / 4}) {
@@ -29,7 +30,8 @@ TEST_CASE("image: a cut-off file is an error, whatever the format") {
 }
 
 TEST_CASE("image: no flipped byte crashes") {
-  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "gray.png", "palette.png", "lossless.webp", "lossy.webp"}) {
+  for (const char* name :
+       {"rgb_420.jpg", "progressive.jpg", "gray.png", "palette.png", "lossless.webp", "lossy.webp"}) {
     const std::string whole = test_image(name);
     for (std::size_t at = 0; at < whole.size(); at += 7) {
       std::string damaged = whole;

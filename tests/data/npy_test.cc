@@ -22,9 +22,9 @@ std::string dict(std::string_view descr, std::string_view order, std::string_vie
 
 TEST_CASE("npy header: every supported type") {
   const std::vector<std::pair<std::string, DType>> known = {
-      {"<f2", DType::f16}, {"<f4", DType::f32}, {"<f8", DType::f64}, {"|i1", DType::i8},  {"<i2", DType::i16},
-      {"<i4", DType::i32}, {"<i8", DType::i64}, {"|u1", DType::u8},  {"<u2", DType::u16}, {"<u4", DType::u32},
-      {"<u8", DType::u64}, {"|b1", DType::boolean}};
+      {"<f2", DType::f16}, {"<f4", DType::f32}, {"<f8", DType::f64}, {"|i1", DType::i8},
+      {"<i2", DType::i16}, {"<i4", DType::i32}, {"<i8", DType::i64}, {"|u1", DType::u8},
+      {"<u2", DType::u16}, {"<u4", DType::u32}, {"<u8", DType::u64}, {"|b1", DType::boolean}};
   for (const auto& [descr, dtype] : known) {
     const auto header = parse_npy_header(dict("'" + descr + "'", "False", "(3, 4)"));
     REQUIRE(header);
@@ -79,8 +79,10 @@ TEST_CASE("npy header: what is refused, and why") {
 
 TEST_CASE("npy: the declared size must be the bytes that are there") {
   CHECK(open_text(npy("<f4", "(2, 3)", std::string(24, '\0'))));
-  require_error(open_text(npy("<f4", "(2, 3)", std::string(23, '\0'))), Code::bad_input, "needs 24 bytes, 23 are there");
-  require_error(open_text(npy("<f4", "(2, 3)", std::string(25, '\0'))), Code::bad_input, "needs 24 bytes, 25 are there");
+  require_error(open_text(npy("<f4", "(2, 3)", std::string(23, '\0'))), Code::bad_input,
+                "needs 24 bytes, 23 are there");
+  require_error(open_text(npy("<f4", "(2, 3)", std::string(25, '\0'))), Code::bad_input,
+                "needs 24 bytes, 25 are there");
   require_error(open_text(npy("<f4", "(1152921504606846976,)", "")), Code::bad_input, "0 are there");
   require_error(open_text(npy("<f4", "(4294967296, 4294967296)", "")), Code::bad_input, "more than 2^62");
   require_error(open_text(npy("<f4", "(4294967296, 4294967296, 4294967296, 0)", "xx")), Code::bad_input, "2 are there");
@@ -121,7 +123,8 @@ TEST_CASE("npy: Fortran order only where it makes no difference") {
 
 TEST_CASE("npy: items come one by one, again after rewind, never the whole array") {
   std::size_t largest = 0, total = 0;
-  auto reader = NpyReader::open(std::make_unique<MemoryStream>(counting_npy<std::int32_t>("<i4", "(20000, 3)", 60000), &largest, &total), "x");
+  auto reader = NpyReader::open(
+      std::make_unique<MemoryStream>(counting_npy<std::int32_t>("<i4", "(20000, 3)", 60000), &largest, &total), "x");
   REQUIRE(reader);
   CHECK(largest < 128);  // only the header so far
   CHECK(reader->items() == 20000);

@@ -27,8 +27,10 @@ TEST_CASE("npz: stored and deflated arrays, read at the same time") {
   TempDir dir;
   for (const zip_int32_t method : {ZIP_CM_STORE, ZIP_CM_DEFLATE}) {
     const std::string path = dir.path("a.npz");
-    write_zip(path, {{"x.npy", counting_npy<std::int32_t>("<i4", "(5000, 2)", 10000)},
-                     {"y.npy", counting_npy<std::int16_t>("<i2", "(5000,)", 5000)}}, method);
+    write_zip(path,
+              {{"x.npy", counting_npy<std::int32_t>("<i4", "(5000, 2)", 10000)},
+               {"y.npy", counting_npy<std::int16_t>("<i2", "(5000,)", 5000)}},
+              method);
     const auto npz = NpzFile::open(path);
     REQUIRE(npz);
     CHECK(npz->keys() == std::vector<std::string>{"x", "y"});

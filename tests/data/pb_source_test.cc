@@ -66,7 +66,8 @@ TEST_CASE("pb source: sets by number, inputs by name or by number, outputs as ex
   CHECK(one->size() == 1);
   CHECK(one->description() == "test_data_set_10 (pb, 1 samples)");
   Hasher hasher;
-  for (const char* file : {"/input_0.pb", "/input_1.pb", "/output_0.pb", "/output_1.pb"}) hasher.add(read_file(data.set(10) + file));
+  for (const char* file : {"/input_0.pb", "/input_1.pb", "/output_0.pb", "/output_1.pb"})
+    hasher.add(read_file(data.set(10) + file));
   CHECK(one->digest() == hasher.hex());
   DataOptions capped = at(data.dir.path());
   capped.samples = 1;

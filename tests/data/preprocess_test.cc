@@ -46,23 +46,26 @@ Image geometry(const Image& image, std::string_view text) {
 TEST_CASE("preprocess: the formula is resolved and printed") {
   CHECK(formula("resize=224x224,scale=1/127.5,mean=1,std=1,color=RGB,layout=NCHW", kPhoto) ==
         "RGB, resize 224x224 (bicubic), value = (pixel * 1/127.5 - 1) / 1, NCHW");
-  CHECK(formula("imagenet", kPhoto) ==
-        "RGB, resize short side 256 (bilinear), crop 224x224 (centre), value = (pixel * 1/255 - [0.485, 0.456, 0.406]) / "
-        "[0.229, 0.224, 0.225], NCHW");
+  CHECK(
+      formula("imagenet", kPhoto) ==
+      "RGB, resize short side 256 (bilinear), crop 224x224 (centre), value = (pixel * 1/255 - [0.485, 0.456, 0.406]) / "
+      "[0.229, 0.224, 0.225], NCHW");
   CHECK(formula(" mean = 1:2:3 , letterbox=224x224, color=BGR", kPhoto) ==
         "BGR, letterbox 224x224 (bicubic, grey 114), value = (pixel * 1 - [1, 2, 3]) / 1, NCHW");
 }
 
 TEST_CASE("preprocess: what is not given follows from the input") {
   CHECK(formula("", kPhoto) == "RGB, resize 224x224 (bicubic), value = (pixel * 1 - 0) / 1, NCHW");
-  CHECK(formula("", input("x", DType::f32, {-1, 28, 32, 1})) == "GRAY, resize 32x28 (bicubic), value = (pixel * 1 - 0) / 1, NHWC");
+  CHECK(formula("", input("x", DType::f32, {-1, 28, 32, 1})) ==
+        "GRAY, resize 32x28 (bicubic), value = (pixel * 1 - 0) / 1, NHWC");
   CHECK(formula("", input("x", DType::u8, {3, -1, -1})) == "RGB, value = (pixel * 1 - 0) / 1, NCHW");
   CHECK(formula("", {"x", {DType::f32, std::nullopt, true}}) == "RGB, value = (pixel * 1 - 0) / 1, NCHW");
 }
 
 TEST_CASE("preprocess: a preset can be overridden") {
-  CHECK(formula("imagenet,resize=224x224,color=BGR", kPhoto) ==
-        "BGR, resize 224x224 (bilinear), value = (pixel * 1/255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], NCHW");
+  CHECK(
+      formula("imagenet,resize=224x224,color=BGR", kPhoto) ==
+      "BGR, resize 224x224 (bilinear), value = (pixel * 1/255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], NCHW");
 }
 
 TEST_CASE("preprocess: spelling errors are answered") {

@@ -7,7 +7,8 @@ using namespace onnxpress::testing;
 
 namespace {
 
-std::unique_ptr<SampleSource> random_source(std::string path, const std::vector<ValueInfo>& inputs, std::optional<std::size_t> samples = {}) {
+std::unique_ptr<SampleSource> random_source(std::string path, const std::vector<ValueInfo>& inputs,
+                                            std::optional<std::size_t> samples = {}) {
   DataOptions options;
   options.path = std::move(path);
   options.samples = samples;
@@ -70,13 +71,19 @@ TEST_CASE("random source: every kind of number") {
 TEST_CASE("random source: what it cannot do") {
   DataOptions options;
   const std::vector inputs = {input("x", DType::f32, {2})};
-  for (const char* path : {"random:", "random:seed=", "random:seed=x", "random:seed=-1", "random:seed=1,2", "random:sead=1"}) {
+  for (const char* path :
+       {"random:", "random:seed=", "random:seed=x", "random:seed=-1", "random:seed=1,2", "random:sead=1"}) {
     options.path = path;
     require_error(open_source(options, inputs), Code::usage, "random:seed=N");
   }
   options.path = "random:seed=1";
-  require_error(open_source(options, std::vector{input("s", DType::string, {1})}), Code::bad_input, "no tensor of numbers");
-  require_error(open_source(options, std::vector<ValueInfo>{{"x", {DType::f32, std::nullopt, true}}}), Code::bad_input, "no known rank");
-  require_error(open_source(options, std::vector{input("x", DType::f32, {std::int64_t{1} << 40})}), Code::resource, "one run takes");
-  require_error(open_source(options, std::vector{input("x", DType::f32, {std::int64_t{1} << 40, std::int64_t{1} << 40})}), Code::bad_input, "no possible tensor");
+  require_error(open_source(options, std::vector{input("s", DType::string, {1})}), Code::bad_input,
+                "no tensor of numbers");
+  require_error(open_source(options, std::vector<ValueInfo>{{"x", {DType::f32, std::nullopt, true}}}), Code::bad_input,
+                "no known rank");
+  require_error(open_source(options, std::vector{input("x", DType::f32, {std::int64_t{1} << 40})}), Code::resource,
+                "one run takes");
+  require_error(
+      open_source(options, std::vector{input("x", DType::f32, {std::int64_t{1} << 40, std::int64_t{1} << 40})}),
+      Code::bad_input, "no possible tensor");
 }

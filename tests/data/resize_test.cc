@@ -59,7 +59,8 @@ TEST_CASE("resize: the same size is the same image, a flat image stays flat") {
 }
 
 TEST_CASE("decode: the pixels Pillow decodes, from every format and colour") {
-  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "gray.jpg", "gray.png", "palette.png", "alpha.png", "lossless.webp", "lossy.webp"}) {
+  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "gray.jpg", "gray.png", "palette.png", "alpha.png",
+                           "lossless.webp", "lossy.webp"}) {
     INFO(name);
     const std::string bytes = read_file(std::string(ONNXPRESS_SOURCE_DIR "/testdata/images/") + name);
     const auto image = decode_image(std::as_bytes(std::span(bytes)));
