@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 
@@ -35,7 +37,8 @@ class FileReader {
 
   std::uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  // Exactly [offset, offset + length): copied up to 64 MiB, mapped above that. Error bad_input when out of range.
+  // Exactly [offset, offset + length), aligned for any element type: copied up to 64 MiB and mapped above that (copied
+  // too when the offset is not a multiple of 16). Error bad_input when out of range.
   Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
   Status read_into(std::uint64_t offset, std::span<std::byte> out) const;
 
@@ -59,13 +62,16 @@ class SpillFile {
   Result<Bytes> read(std::uint64_t offset, std::uint64_t length) const;
 
  private:
-  explicit SpillFile(int fd) : fd_(fd) {}
+  SpillFile(int fd, std::string folder) : fd_(fd), folder_(std::move(folder)) {}
   int fd_;
+  std::string folder_;  // for messages: the file itself has no name
+  mutable std::mutex mutex_;
   std::uint64_t end_ = 0;
 };
 
 // Writes <folder>/.<name>.<pid>.tmp, then commit() syncs and renames it: the target holds the old content or the
-// new, whole. Without commit() the temporary is removed.
+// new, whole. Without commit() the temporary is removed. A target that is a symbolic link is replaced, not followed;
+// one that is a folder or a device is refused.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::filesystem::path& target);

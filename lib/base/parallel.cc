@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <mutex>
 
 #include "base/interrupt.h"
@@ -14,17 +15,16 @@
 namespace onnxpress {
 namespace {
 
-// Keeps the error with the smallest index, so that the same input gives the same message at any thread count.
+// Keeps the error with the smallest index. Items before it still run and items after it need not, so the same input
+// gives the same message, after the same commits, at any thread count.
 class FirstError {
  public:
-  bool any() const { return any_.load(std::memory_order_relaxed); }
+  bool before(std::size_t index) const { return index_.load(std::memory_order_acquire) <= index; }
   void set(std::size_t index, Error error) {
     const std::lock_guard lock(mutex_);
-    if (!error_ || index < index_) {
-      index_ = index;
-      error_ = std::move(error);
-    }
-    any_ = true;
+    if (error_ && index_ <= index) return;
+    error_ = std::move(error);
+    index_.store(index, std::memory_order_release);
   }
   Status take() {
     if (error_) return std::unexpected(std::move(*error_));
@@ -33,8 +33,7 @@ class FirstError {
 
  private:
   std::mutex mutex_;
-  std::atomic<bool> any_ = false;
-  std::size_t index_ = 0;
+  std::atomic<std::size_t> index_ = std::numeric_limits<std::size_t>::max();
   std::optional<Error> error_;
 };
 
@@ -52,13 +51,13 @@ unsigned available_cores() {
 Status parallel_for(std::size_t n, unsigned jobs, const std::function<Status(std::size_t)>& fn) {
   FirstError error;
   const auto one = [&](std::size_t i) {
-    if (error.any()) return;
+    if (error.before(i)) return;
     Status status = check_interrupt();
     if (status) status = fn(i);
     if (!status) error.set(i, std::move(status).error());
   };
   if (resolve(jobs) == 1 || n <= 1) {
-    for (std::size_t i = 0; i < n && !error.any(); ++i) one(i);
+    for (std::size_t i = 0; i < n && !error.before(i); ++i) one(i);
   } else {
     tbb::task_arena arena(static_cast<int>(resolve(jobs)));
     arena.execute([&] { tbb::parallel_for(std::size_t{0}, n, one); });
@@ -73,20 +72,20 @@ Status run_ordered(unsigned jobs, const OrderedStages& stages) {
   FirstError error;
   std::size_t count = 0;
   const auto fetch = [&](std::size_t slot) {
-    if (error.any()) return false;
+    if (error.before(count)) return false;
     Result<bool> more = check_interrupt().transform([] { return true; });
     if (more) more = stages.fetch(slot);
-    if (!more) error.set(count, std::move(more).error());
-    return !error.any() && *more;
+    if (!more) error.set(count, more.error());
+    return more && *more;
   };
   const auto step = [&](const std::function<Status(std::size_t)>& stage, std::size_t index) {
-    if (error.any()) return;
+    if (error.before(index)) return;
     if (Status status = stage(index % slots); !status) error.set(index, std::move(status).error());
   };
   if (slots == 1) {
     for (; fetch(0); ++count) {
-      step(stages.work, 0);
-      step(stages.commit, 0);
+      step(stages.work, count);
+      step(stages.commit, count);
     }
     return error.take();
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ struct NodeSpec {
 
 class Rewriter {
  public:
-  explicit Rewriter(Graph& graph) : graph_(graph) {}
+  explicit Rewriter(Graph& graph);
   Rewriter(const Rewriter&) = delete;
   Rewriter& operator=(const Rewriter&) = delete;
   ~Rewriter();  // edits not committed are dropped
@@ -50,7 +51,8 @@ class Rewriter {
   // when `from` is an output of this scope, is handed out by a nested body, or `to` is shadowed in a nested body.
   [[nodiscard]] bool replace_uses(std::string_view from, std::string_view to);
 
-  // Initializers of this scope. Functions have none (asserts).
+  // Initializers of this scope. Functions have none (asserts). The payload is stored by the call itself, beyond the
+  // store's budget on disk; the graph sees it after commit().
   void add_initializer(std::string_view name, Tensor value);
   void set_initializer(Initializer initializer, Tensor value);
   void remove_initializer(Initializer initializer);
@@ -69,17 +71,22 @@ class Rewriter {
   Result<bool> commit();
 
  private:
-  struct Insertion;
+  using NodeList = std::vector<onnx::NodeProto*>;
   Node make(NodeSpec spec);
-  void insert(Node anchor, bool after, Node node);
+  void edit(std::function<Status()> change);
+  std::shared_ptr<onnx::TensorProto> prepare(const onnx::TensorProto* old, Tensor value);
+  void insert_at(Node anchor, bool after, Node node);
+  void compact();
 
   Graph& graph_;
   bool changed_ = false;
-  std::vector<std::function<Status()>> edits_;
-  std::vector<onnx::NodeProto*> front_, back_;
-  std::unordered_map<onnx::NodeProto*, std::vector<onnx::NodeProto*>> before_, after_;
-  std::vector<std::unique_ptr<onnx::NodeProto, void (*)(onnx::NodeProto*)>> made_;
-  std::vector<onnx::NodeProto*> erased_;
+  Status status_;  // the first error of storing a payload; commit() returns it
+  std::vector<std::function<Status()>> edits_;  // applied in order by commit()
+  std::unordered_map<std::string, std::string> replaced_;  // from -> to of replace_uses(), chains resolved
+  NodeList front_, back_;
+  std::unordered_map<onnx::NodeProto*, NodeList> before_, after_;
+  std::unordered_map<onnx::NodeProto*, std::unique_ptr<onnx::NodeProto>> made_;  // owned until commit()
+  std::unordered_set<onnx::NodeProto*> erased_;
 };
 
 }  // namespace onnxpress

@@ -44,6 +44,7 @@ class TensorStore {
   Result<Bytes> read(SlotId slot) const;
   std::uint64_t length(SlotId slot) const;
   Origin origin(SlotId slot) const;
+  bool any_external() const;  // did the model come with external data?
 
   // The slot a TensorProto refers to, if its payload is stored.
   static std::optional<SlotId> slot_of(const onnx::TensorProto& tensor);

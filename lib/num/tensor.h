@@ -129,6 +129,11 @@ class Tensor {
   std::uint64_t size() const { return element_count(dims_).value_or(0); }
   std::span<const std::byte> bytes() const { return shared_ ? view_ : std::span<const std::byte>(owned_); }
   std::span<std::byte> mutable_bytes();
+  // The bytes themselves; copied when they are shared.
+  std::vector<std::byte> take_bytes() && {
+    if (shared_) return {view_.begin(), view_.end()};
+    return std::move(owned_);
+  }
   TensorView view() const { return {dtype_, dims_, bytes()}; }
   void reshape(Dims dims);  // same element count
   template <class T>
