@@ -165,7 +165,11 @@ class Scanner {
     OP_TRY(charge(length * (text ? 8 : 40) + 48));
     put_tag(out, field, kBytes);
     put_varint(out, length);
-    return cursor_.copy(length, end, out);
+    const std::size_t begin = out.size();
+    OP_TRY(cursor_.copy(length, end, out));
+    if (in_tensor && field == kTensorExternalData && out.find(kSlotKey, begin) != std::string::npos)
+      return fail(Code::bad_input, "external data with the reserved key '{}'", kSlotKey);
+    return {};
   }
 
   Status scalar_field(Message message, std::uint64_t field, std::uint64_t type, std::uint64_t end, TensorFields& tensor,

@@ -77,6 +77,15 @@ Status check_payload(const onnx::TensorProto& tensor) {
   return {};
 }
 
+Status check_stored(const onnx::TensorProto& tensor, std::uint64_t bytes) {
+  const std::vector<std::int64_t> dims(tensor.dims().begin(), tensor.dims().end());
+  const auto dtype = static_cast<DType>(tensor.data_type());
+  const auto expected = byte_count(dtype, dims);
+  if (expected && *expected == bytes) return {};
+  return fail(Code::bad_input, "{} {} needs {} bytes, {} present", dtype_name(dtype), dims_text(dims),
+              expected ? std::to_string(*expected) : "unknown", bytes);
+}
+
 Result<std::vector<std::byte>> inline_payload(const onnx::TensorProto& tensor) {
   OP_TRY(check_payload(tensor));
   if (tensor.has_raw_data() && !tensor.raw_data().empty()) {

@@ -92,6 +92,7 @@ std::string first_free(std::string_view base, std::unordered_set<std::string>& t
 
 }  // namespace
 
+Rewriter::Rewriter(Graph& graph) : graph_(graph) {}
 Rewriter::~Rewriter() = default;
 
 void Rewriter::edit(std::function<Status()> change) {

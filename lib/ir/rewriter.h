@@ -27,7 +27,7 @@ struct NodeSpec {
 
 class Rewriter {
  public:
-  explicit Rewriter(Graph& graph) : graph_(graph) {}
+  explicit Rewriter(Graph& graph);
   Rewriter(const Rewriter&) = delete;
   Rewriter& operator=(const Rewriter&) = delete;
   ~Rewriter();  // edits not committed are dropped

@@ -27,6 +27,8 @@ class Journal {
   const std::vector<JournalEntry>& entries() const { return entries_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
   std::size_t done_count() const;
+  // Of equal entries from index `first` on only the first stays: a fixpoint gives the same reasons every round.
+  void drop_repeats(std::size_t first);
 
  private:
   std::string pass_;

@@ -54,7 +54,23 @@ std::string print_option(const std::vector<std::int64_t>& value);
 std::string print_option(const std::optional<std::int64_t>& value);  // "" when unset
 std::string print_option(const std::optional<double>& value);
 template <class T>
-std::string option_type();
+std::string option_type();  // what Field::type says
+template <>
+std::string option_type<bool>();
+template <>
+std::string option_type<std::int64_t>();
+template <>
+std::string option_type<double>();
+template <>
+std::string option_type<std::string>();
+template <>
+std::string option_type<std::vector<std::string>>();
+template <>
+std::string option_type<std::vector<std::int64_t>>();
+template <>
+std::string option_type<std::optional<std::int64_t>>();
+template <>
+std::string option_type<std::optional<double>>();
 
 // Collects the fields of Options, a struct whose member initializers are the defaults.
 template <class Options>

@@ -77,11 +77,11 @@ class Pass {
 
 // What is known of a pass without running it: the single source of help, docs, parser and contract tests.
 struct PassInfo {
-  std::string name;         // "quant-static"; set by the registry from the file name
+  std::string name = {};    // "quant-static"; set by the registry from the file name
   std::string summary;      // one line
   std::string description;  // paragraphs; before => after in ONNX terms, the formula, what it never touches
   std::string example;      // a pipeline, e.g. "quant-static{skip=op:Softmax}"
-  std::vector<std::string> references;  // papers or specifications
+  std::vector<std::string> references = {};  // papers or specifications
   bool idempotent = true;   // running it again changes nothing
   bool lossy = false;       // outputs may differ beyond float rounding
   bool needs_data = false;  // fails without --data

@@ -31,6 +31,7 @@ struct Preset {
 };
 const std::vector<Preset>& all_presets();
 
+// Immutable; copies share their passes. The registry a pipeline was parsed with must outlive it.
 class Pipeline {
  public:
   // Errors (usage) name line and column, show the text with a caret, and say "did you mean".

@@ -1,0 +1,19 @@
+// Edits that several passes share, on top of Rewriter.
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "ir/model.h"
+#include "ir/rewriter.h"
+
+namespace onnxpress {
+
+// Whether the constant `value` is made in `graph` itself (initializer or Constant node), is neither an input nor an
+// output, and every use of it satisfies `by`: it may then be changed or removed together with these uses.
+bool is_private_constant(const Graph& graph, std::string_view value, const std::function<bool(const Use&)>& by);
+
+// Removes the initializer or the Constant node behind a private constant of the rewriter's graph.
+void drop_constant(Rewriter& rewriter, const Graph& graph, std::string_view value);
+
+}  // namespace onnxpress

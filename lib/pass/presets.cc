@@ -1,0 +1,18 @@
+#include "pass/pipeline.h"
+
+namespace onnxpress {
+
+// Lossless clean-up runs to a fixed point: a folded constant exposes identities, a removed identity exposes a
+// BatchNormalization to its Conv, and so on. Quantization comes last: nothing folds across its Q/DQ pairs.
+const std::vector<Preset>& all_presets() {
+  static const std::vector<Preset> presets = {
+      {"clean",
+       "fixpoint(clean-constants,clean-identity,fold-constants,fold-batchnorm,clean-duplicates,clean-dead)",
+       "everything that keeps the outputs: tidy the graph, fold constants and batch normalization"},
+      {"int8-cpu", "@clean,quant-static", "8-bit weights and activations for CPUs; needs --data"},
+      {"int8-dynamic", "@clean,quant-dynamic", "8-bit weights, activations quantized while running; no data needed"},
+  };
+  return presets;
+}
+
+}  // namespace onnxpress

@@ -1,0 +1,444 @@
+// fold-batchnorm: an inference BatchNormalization disappears into the linear op before or after it.
+//
+//   t = Conv(x, W, b); y = BatchNormalization(t, scale, B, mean, var)    =>    y = Conv(x, W', b')
+//   t = BatchNormalization(x, scale, B, mean, var); y = Gemm(t, W, b)    =>    y = Gemm(x, W', b')
+//
+// Per channel c the BatchNormalization is the affine map  a[c]*v + s[c]  with
+//   a = scale / sqrt(var + epsilon)      s = B - mean * a
+// After a linear op (Conv, ConvTranspose, Gemm, MatMul, MatMul+Add) with output channels o:
+//   W'[o,i] = a[o] * W[o,i]              b'[o] = a[o] * b[o] + s[o]
+// Before one (Conv, Gemm, MatMul, MatMul+Add) with input channels i:
+//   W'[o,i] = W[o,i] * a[i]              b'[o] = b[o] + sum_i W[o,i] * s[i]
+// computed in double and stored in the dtype of the weights. The value between the two must have this one reader and be
+// no graph output; weights, bias and parameters must be constant. A padded Conv reads zeros that the BatchNormalization
+// would not have shifted, so it takes one from before only if all s are zero. Weights that others read are copied.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <expected>
+#include <utility>
+
+#include "ir/edit.h"
+#include "ir/rewriter.h"
+#include "pass/pass.h"
+
+namespace onnxpress {
+namespace {
+
+using Doubles = std::vector<double>;
+template <class T>
+using OrReason = std::expected<T, std::string>;  // the reason why not
+
+std::unexpected<std::string> no(std::string reason) { return std::unexpected(std::move(reason)); }
+
+Result<Doubles> to_doubles(const Tensor& tensor) {
+  if (tensor.dtype() == DType::f64) return Doubles(tensor.as<double>().begin(), tensor.as<double>().end());
+  OP_LET(const std::vector<float> values, to_floats(tensor.view()));
+  return Doubles(values.begin(), values.end());
+}
+
+// nullopt when a value is not finite in `dtype`.
+Result<std::optional<Tensor>> from_doubles(const Doubles& values, DType dtype, Dims dims) {
+  const auto finite = [](double value) { return std::isfinite(value); };
+  const double largest = dtype == DType::f16 ? 65504.0 : dtype == DType::f64 ? HUGE_VAL : 3.3895e38;
+  if (!std::ranges::all_of(values, finite)) return std::nullopt;
+  if (std::ranges::any_of(values, [&](double value) { return std::abs(value) > largest; })) return std::nullopt;
+  if (dtype == DType::f64) return Tensor::of<double>(dtype, std::move(dims), values);
+  const std::vector<float> floats(values.begin(), values.end());
+  const Tensor wide = Tensor::of_floats(std::move(dims), floats);
+  if (dtype == DType::f32) return wide;
+  OP_LET(Tensor narrow, convert(wide.view(), dtype));
+  return narrow;
+}
+
+// A weight as [rows, cols, inner]. A row is a channel of one side; with groups, column c of a row in group g is channel
+// g*cols + c of the other side.
+struct Layout {
+  std::size_t rows = 0, cols = 0, inner = 1, groups = 1;
+  bool rows_are_outputs = true;
+
+  std::size_t outputs() const { return rows_are_outputs ? rows : cols * groups; }
+  std::size_t inputs() const { return rows_are_outputs ? cols * groups : rows; }
+  // fn(flat index of the first of `inner` elements, output channel, input channel)
+  void each(const auto& fn) const {
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::size_t first = row / (rows / groups) * cols;
+      for (std::size_t col = 0; col < cols; ++col) {
+        const std::size_t at = (row * cols + col) * inner;
+        rows_are_outputs ? fn(at, row, first + col) : fn(at, first + col, row);
+      }
+    }
+  }
+};
+
+// y = alpha * weight(x) + beta * bias
+struct Linear {
+  Node node;             // reads the weight at slot 1
+  Node bias_node;        // where the bias is added; empty when nothing can add one (MatMul without Add)
+  std::size_t bias_slot = 2;
+  DType dtype = DType::undefined;
+  Dims dims;
+  Layout layout;
+  double alpha = 1, beta = 1;
+
+  std::string bias() const { return bias_node ? std::string(bias_node.input(bias_slot)) : std::string(); }
+  const Node& last() const { return bias_node ? bias_node : node; }
+};
+
+// a*v + s per channel.
+struct Affine {
+  Doubles a, s;
+  bool shifts() const {
+    return std::ranges::any_of(s, [](double value) { return value != 0; });
+  }
+};
+
+// The one reader of a value, when there is exactly one, in the same graph, and the value is not handed out.
+OrReason<Use> only_use(const Graph& graph, std::string_view value) {
+  const std::vector<Use>& uses = graph.uses(value);
+  if (graph.is_output(value)) return no(fmt::format("'{}' is also an output of the graph", value));
+  if (uses.size() != 1) return no(fmt::format("'{}' has {} readers", value, uses.size()));
+  if (!uses.front().node || uses.front().captured) return no(fmt::format("'{}' is read by a nested body", value));
+  return uses.front();
+}
+
+std::size_t extent(const Dims& dims, std::size_t axis) { return static_cast<std::size_t>(dims[axis]); }
+
+OrReason<Layout> layout_of(const Node& node, const Dims& dims) {
+  Layout layout;
+  if (node.is("Gemm") || node.is("MatMul")) {
+    if (dims.size() != 2) return no("its weights are not a matrix");
+    layout = {.rows = extent(dims, 0), .cols = extent(dims, 1), .inner = 1, .groups = 1, .rows_are_outputs = false};
+    layout.rows_are_outputs = node.attr_int("transB", 0) != 0;
+  } else {
+    const std::int64_t groups = node.attr_int("group", 1);
+    if (dims.size() < 3 || groups < 1) return no("its weights have no spatial axes");
+    layout = {.rows = extent(dims, 0), .cols = extent(dims, 1), .inner = 1, .groups = static_cast<std::size_t>(groups),
+              .rows_are_outputs = node.is("Conv")};
+    for (std::size_t axis = 2; axis < dims.size(); ++axis) layout.inner *= extent(dims, axis);
+    if (layout.rows % layout.groups != 0) return no("its channels do not divide into its groups");
+  }
+  if (layout.rows == 0 || layout.cols == 0) return no("its weights are empty");
+  return layout;
+}
+
+// A bias that is one number per output channel, or one number.
+bool is_channel_bias(const Dims& dims, std::size_t channels) {
+  const auto count = element_count(dims);
+  if (dims.size() > 2 || !count) return false;
+  return *count == 1 || (*count == channels && dims.back() == static_cast<std::int64_t>(channels));
+}
+
+// The Add of a constant that is the only reader of a MatMul.
+Node add_after(const Node& matmul) {
+  const Graph& graph = matmul.graph();
+  const auto use = only_use(graph, matmul.output(0));
+  if (!use || !use->node.is("Add") || !graph.is_constant(use->node.input(1 - use->slot))) return {};
+  return use->node;
+}
+
+// `node` is a Conv, ConvTranspose, Gemm or MatMul, `add` the Add of its bias.
+OrReason<Linear> describe_linear(const Node& node, const Node& add) {
+  const Graph& graph = node.graph();
+  const auto weight = graph.constant_type(node.input(1));
+  if (!weight) return no("its weights are not constant");
+  Linear linear{.node = node, .bias_node = node.is("MatMul") ? add : node, .dtype = weight->first, .dims = weight->second};
+  if (linear.dtype != DType::f32 && linear.dtype != DType::f16 && linear.dtype != DType::bf16 && linear.dtype != DType::f64)
+    return no(fmt::format("its weights are {}", dtype_name(linear.dtype)));
+  const auto layout = layout_of(node, linear.dims);
+  if (!layout) return no(layout.error());
+  linear.layout = *layout;
+  if (node.is("Gemm")) {
+    linear.alpha = static_cast<double>(node.attr_float("alpha", 1));
+    linear.beta = static_cast<double>(node.attr_float("beta", 1));
+    if (node.has_attr("broadcast")) return no("its opset is older than 7");
+  }
+  if (add) linear.bias_slot = graph.is_constant(add.input(1)) ? 1 : 0;
+  if (!linear.bias().empty()) {
+    const auto bias = graph.constant_type(linear.bias());
+    if (!bias) return no("its bias is not constant");
+    if (!is_channel_bias(bias->second, linear.layout.outputs())) return no("its bias is not one number per channel");
+  }
+  return linear;
+}
+
+bool is_linear(const Node& node) {
+  return node && (node.is("Conv") || node.is("ConvTranspose") || node.is("Gemm") || node.is("MatMul"));
+}
+
+bool is_matrix(const Graph& graph, std::string_view value) { return graph.type(value).rank() == 2; }
+
+// The linear op whose result the BatchNormalization reads.
+OrReason<Linear> linear_before(const Node& bn) {
+  const Graph& graph = bn.graph();
+  const Node maker = graph.producer(bn.input(0));
+  Node node = maker, add;
+  for (std::size_t slot = 0; maker && maker.is("Add") && slot < 2; ++slot) {
+    const Node made = graph.producer(maker.input(slot));
+    if (made && made.is("MatMul") && add_after(made) == maker) node = made, add = maker;
+  }
+  if (!is_linear(node)) return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
+  if (const auto use = only_use(graph, bn.input(0)); !use) return no(use.error());
+  if (node.is("MatMul") && !is_matrix(graph, node.output(0))) return no("the result of its MatMul is not a matrix");
+  return describe_linear(node, add);
+}
+
+bool pads(const Node& conv) {
+  const std::string automatic = conv.attr_string("auto_pad", "NOTSET");
+  if (automatic != "NOTSET" && automatic != "VALID") return true;
+  return automatic == "NOTSET" && std::ranges::any_of(conv.attr_ints("pads"), [](std::int64_t pad) { return pad != 0; });
+}
+
+// The linear op that reads the BatchNormalization's result.
+OrReason<Linear> linear_after(const Node& bn, bool shifts) {
+  const Graph& graph = bn.graph();
+  const auto use = only_use(graph, bn.output(0));
+  if (!use) return no(use.error());
+  const Node& node = use->node;
+  if (!is_linear(node) || node.is("ConvTranspose")) return no("no Conv, Gemm or MatMul reads its result");
+  if (use->slot != 0) return no(fmt::format("its result is the weight of a {}", node.op()));
+  if (node.is("Conv") && shifts && pads(node)) return no("the Conv that reads it pads with zeros");
+  if (node.is("Gemm") && node.attr_int("transA", 0) != 0) return no("the Gemm that reads it transposes it");
+  if (node.is("MatMul") && !is_matrix(graph, bn.output(0))) return no("its result is not a matrix");
+  return describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
+}
+
+// Why the BatchNormalization itself cannot be folded.
+std::string own_refusal(const Node& bn) {
+  const Graph& graph = bn.graph();
+  const std::int64_t opset = graph.model().opset();
+  if (graph.kind() == Graph::Kind::function) return "functions have no initializers";
+  if (graph.kind() == Graph::Kind::body && graph.model().ir_version() < 4) return "a body before IR version 4 has no initializers";
+  if (bn.attr_int("training_mode", 0) != 0) return "it is in training mode";
+  if (opset < 7 && bn.attr_int("is_test", 0) == 0) return "it is in training mode";
+  for (std::size_t i = 1; i < bn.output_count(); ++i)
+    if (!bn.output(i).empty()) return "it is in training mode";
+  if (bn.attr_int("spatial", 1) == 0) return "spatial=0 normalizes every position by itself";
+  for (std::size_t i = 1; i < 5; ++i)
+    if (!graph.is_constant(bn.input(i))) return fmt::format("its input '{}' is not constant", bn.input(i));
+  return {};
+}
+
+Result<Affine> read_affine(const Node& bn) {
+  std::array<Doubles, 4> values;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    OP_LET(const auto tensor, bn.graph().constant(bn.input(i + 1)));
+    OP_LET(values[i], to_doubles(*tensor));
+  }
+  const auto& [scale, bias, mean, variance] = values;
+  const double epsilon = static_cast<double>(bn.attr_float("epsilon", 1e-5F));
+  const std::size_t channels = scale.size();
+  if (std::ranges::any_of(values, [&](const Doubles& v) { return v.size() != channels; })) return Affine{};
+  Affine affine{Doubles(channels), Doubles(channels)};
+  for (std::size_t c = 0; c < channels; ++c) {
+    affine.a[c] = scale[c] / std::sqrt(variance[c] + epsilon);
+    affine.s[c] = bias[c] - mean[c] * affine.a[c];
+  }
+  return affine;
+}
+
+Result<Doubles> read_bias(const Graph& graph, const Linear& linear) {
+  Doubles bias(linear.layout.outputs(), 0.0);
+  if (linear.bias().empty()) return bias;
+  OP_LET(const auto tensor, graph.constant(linear.bias()));
+  OP_LET(const Doubles values, to_doubles(*tensor));
+  for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = linear.beta * values[values.size() == 1 ? 0 : o];
+  return bias;
+}
+
+// The new weights and bias of a linear op.
+struct Folded {
+  Tensor weight;
+  Tensor bias;
+  bool needs_bias = false;  // it had one or the new one is not zero
+};
+
+Result<OrReason<Folded>> compute(const Linear& linear, const Affine& affine, bool before) {
+  const Graph& graph = linear.node.graph();
+  const Layout& layout = linear.layout;
+  if (affine.a.size() != (before ? layout.inputs() : layout.outputs()))
+    return no(fmt::format("it has {} channels, the {} {}", affine.a.size(), linear.node.op(),
+                          before ? layout.inputs() : layout.outputs()));
+  OP_LET(const auto tensor, graph.constant(linear.node.input(1)));
+  OP_LET(Doubles weight, to_doubles(*tensor));
+  OP_LET(Doubles bias, read_bias(graph, linear));
+  if (!before)
+    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = bias[o] * affine.a[o] + affine.s[o];
+  layout.each([&](std::size_t at, std::size_t o, std::size_t i) {
+    for (std::size_t k = at; k < at + layout.inner; ++k) {
+      if (before) bias[o] += linear.alpha * weight[k] * affine.s[i];
+      weight[k] *= affine.a[before ? i : o];
+    }
+  });
+  OP_LET(auto new_weight, from_doubles(weight, linear.dtype, linear.dims));
+  OP_LET(auto new_bias, from_doubles(bias, linear.dtype, {static_cast<std::int64_t>(bias.size())}));
+  if (!new_weight || !new_bias) return no(fmt::format("the folded weights are not finite in {}", dtype_name(linear.dtype)));
+  const bool zero = std::ranges::all_of(bias, [](double value) { return value == 0; });
+  return Folded{std::move(*new_weight), std::move(*new_bias), !zero || !linear.bias().empty()};
+}
+
+class Fold {
+ public:
+  Fold(Graph& graph, PassContext& context) : graph_(graph), context_(context) {
+    for (const Node& node : graph.nodes())
+      if (node.is("BatchNormalization") && context.selected(node)) waiting_.push_back(node);
+  }
+
+  // One fold can make room for another (two BatchNormalizations in a row), so rounds go on until one does nothing.
+  Result<bool> run() {
+    bool changed = false;
+    std::vector<std::pair<Node, std::string>> reasons;
+    for (bool again = true; again;) {
+      again = false;
+      reasons.clear();
+      for (const Node& bn : std::exchange(waiting_, {})) {
+        OP_LET(std::string reason, fold(bn));
+        again |= reason.empty();
+        if (reason.empty()) continue;
+        waiting_.push_back(bn);
+        reasons.emplace_back(bn, std::move(reason));
+      }
+      changed |= again;
+    }
+    for (const auto& [bn, reason] : reasons) context_.skipped(bn, reason);
+    return changed;
+  }
+
+ private:
+  // "" when done, else why not.
+  Result<std::string> fold(const Node& bn) {
+    if (std::string reason = own_refusal(bn); !reason.empty()) return reason;
+    OP_LET(const Affine affine, read_affine(bn));
+    std::string reasons;
+    for (const bool before : {false, true}) {
+      const OrReason<Linear> linear = before ? linear_after(bn, affine.shifts()) : linear_before(bn);
+      std::string reason = linear ? selection(*linear) : linear.error();
+      if (reason.empty()) {
+        OP_LET(OrReason<Folded> folded, compute(*linear, affine, before));
+        if (folded) {
+          OP_TRY(apply(bn, *linear, std::move(*folded), before));
+          return std::string();
+        }
+        reason = folded.error();
+      }
+      reasons += (reasons.empty() ? "" : "; ") + reason;
+    }
+    return reasons;
+  }
+
+  std::string selection(const Linear& linear) const {
+    for (const Selection* selection : context_.selections)
+      for (const Node& node : {linear.node, linear.last()})
+        if (const std::string reason = selection->refusal(node); !reason.empty())
+          return fmt::format("{}: {}", node.label(), reason);
+    return {};
+  }
+
+  Status apply(const Node& bn, const Linear& linear, Folded folded, bool before) {
+    context_.done(bn, fmt::format("folded into {}", linear.node.label()));
+    Rewriter rewriter(graph_);
+    const std::string input(bn.input(0)), output(bn.output(0));
+    drop_parameters(rewriter, bn);
+    if (linear.beta != 1 && folded.needs_bias) rewriter.set_attribute(linear.node, "beta", 1.0F);
+    replace(rewriter, linear.node, 1, std::move(folded.weight), "weight");
+    const bool add = folded.needs_bias && !linear.bias_node;
+    if (folded.needs_bias && !add) replace(rewriter, linear.bias_node, linear.bias_slot, std::move(folded.bias), "bias");
+    if (before) {
+      rewriter.set_input(linear.node, 0, input);
+      rewriter.forget_type(output);
+      rewriter.erase(bn);
+      if (add) add_bias_behind(rewriter, linear.node, std::move(folded.bias));
+    } else if (add) {
+      const std::string bias = new_constant(rewriter, output + "_bias", std::move(folded.bias));
+      rewriter.set_op(bn, "Add");
+      rewriter.set_input(bn, 1, bias);
+      rewriter.remove_last_inputs(bn, 2);
+    } else {
+      rewriter.set_output(linear.last(), 0, output);
+      rewriter.forget_type(input);
+      rewriter.erase(bn);
+    }
+    OP_TRY(rewriter.commit());
+    return {};
+  }
+
+  static std::string new_constant(Rewriter& rewriter, std::string_view base, Tensor value) {
+    std::string name = rewriter.fresh_value(base);
+    rewriter.add_initializer(name, std::move(value));
+    return name;
+  }
+
+  void add_bias_behind(Rewriter& rewriter, const Node& matmul, Tensor value) const {
+    const std::string output(matmul.output(0));
+    const std::string product = rewriter.fresh_value(output + "_product");
+    const std::string bias = new_constant(rewriter, output + "_bias", std::move(value));
+    rewriter.set_output(matmul, 0, product);
+    rewriter.insert_after(matmul, {.op = "Add", .inputs = {product, bias}, .outputs = {output}});
+  }
+
+  // Gives `reader` a new constant: in place when nothing else reads the old one, else a copy of its own.
+  void replace(Rewriter& rewriter, const Node& reader, std::size_t slot, Tensor value, std::string_view what) const {
+    const std::string old(reader.input(slot));
+    const auto is_reader = [&](const Use& use) { return use.node == reader && use.slot == slot; };
+    if (!old.empty() && is_private_constant(graph_, old, is_reader)) {
+      if (const Initializer initializer = graph_.initializer(old)) {
+        rewriter.set_initializer(initializer, std::move(value));
+        return;
+      }
+      drop_constant(rewriter, graph_, old);  // a Constant node: an initializer takes its name
+      rewriter.forget_type(old);
+      rewriter.add_initializer(old, std::move(value));
+      return;
+    }
+    const std::string base = old.empty() ? fmt::format("{}_{}", reader.output(0), what) : old;
+    rewriter.set_input(reader, slot, new_constant(rewriter, base, std::move(value)));
+  }
+
+  // The parameters that only this BatchNormalization read, each once.
+  void drop_parameters(Rewriter& rewriter, const Node& bn) const {
+    std::vector<std::string> names = bn.inputs();
+    names.erase(names.begin());
+    std::ranges::sort(names);
+    names.erase(std::ranges::unique(names).begin(), names.end());
+    for (const std::string& name : names)
+      if (is_private_constant(graph_, name, [&](const Use& use) { return use.node == bn; }))
+        drop_constant(rewriter, graph_, name);
+  }
+
+  Graph& graph_;
+  PassContext& context_;
+  std::vector<Node> waiting_;
+};
+
+class FoldBatchnorm final : public Pass {
+ public:
+  Result<Outcome> run(Model& model, PassContext& context) const override {
+    Outcome outcome;
+    for (Graph* graph : model.graphs()) {
+      OP_LET(const bool changed, Fold(*graph, context).run());
+      outcome.changed |= changed;
+    }
+    return outcome;
+  }
+};
+
+}  // namespace
+
+PassInfo info_fold_batchnorm() {
+  return describe_pass<FoldBatchnorm>(
+      {.summary = "Folds BatchNormalization into the linear op before or after it",
+       .description =
+           "t = Conv(x, W, b); y = BatchNormalization(t, scale, B, mean, var)  =>  y = Conv(x, W', b')\n\n"
+           "With a = scale / sqrt(var + epsilon) and s = B - mean * a: into a Conv, ConvTranspose, Gemm, MatMul or "
+           "MatMul+Add before it, W' = a * W and b' = a * b + s over the output channels; into a Conv, Gemm, MatMul "
+           "or MatMul+Add after it, W' = W * a over the input channels and b' = b + W * s. Computed in double. "
+           "Weights that other nodes read are copied first. Never touched: BatchNormalization in training mode or "
+           "with spatial=0, inside functions, with parameters, weights or bias that are not constant, next to a "
+           "value with other readers, and before a Conv that pads (unless nothing is shifted).",
+       .example = "fold-batchnorm",
+       .references = {"https://arxiv.org/abs/1712.05877"}});
+}
+
+}  // namespace onnxpress
