@@ -13,6 +13,7 @@
 #include "ir/rewriters.h"
 #include "num/select.h"
 #include "pass/pass.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -151,32 +152,26 @@ class PruneMagnitude final : public Pass {
         if (!any) context.skipped(node, refusal_text(refusals));
       }
     }
-    std::erase_if(weights, [&](const Weight& weight) { return read_elsewhere(weight, context); });
+    std::erase_if(weights, [&](const Weight& weight) { return must_stay(weight, context); });
     return weights;
   }
 
-  static constexpr std::string_view kNotConstant = "its weight is not a constant";
-
   static std::string refusal_text(const std::vector<std::string>& refusals) {
     for (const std::string& refusal : refusals)
-      if (refusal != kNotConstant) return refusal;
-    return std::string(kNotConstant);
+      if (refusal != kWeightNotConstant) return refusal;
+    return std::string(kWeightNotConstant);
   }
 
   // Fills `out`, or says why this input is no weight to prune.
   std::string locate(const Node& node, std::size_t slot, Weight& out) const {
     const std::string name(node.input(slot));
     const auto type = node.graph().constant_type(name);
-    Graph* scope = name.empty() ? nullptr : node.graph().scope_of(name);
-    if (!type && scope != nullptr && scope->initializer(name))
-      return fmt::format("weight '{}' is also a graph input, so that callers can replace it", name);
-    if (!type) return std::string(kNotConstant);
+    if (!type) return not_constant_reason(node, slot);
     out.name = name;
-    out.scope = scope;
+    out.scope = node.graph().scope_of(name);
     std::tie(out.dtype, out.dims) = *type;
     out.initializer = node.graph().constant_initializer(name);
-    if (!out.initializer) out.constant = scope->producer(name);
-    if (scope->is_output(name)) return fmt::format("weight '{}' is also a graph output", name);
+    if (!out.initializer) out.constant = out.scope->producer(name);
     if (!has_magnitudes(out.dtype))
       return fmt::format("weight '{}' is {}, not a float of 16 bits or more", name, dtype_name(out.dtype));
     if (out.dims.size() < 2) return fmt::format("weight '{}' has fewer than two axes", name);
@@ -187,16 +182,11 @@ class PruneMagnitude final : public Pass {
   }
 
   // A weight that some other node reads (as a bias, or a node that the user excluded) must stay as it is.
-  static bool read_elsewhere(const Weight& weight, PassContext& context) {
-    for (const Use& use : weight.scope->uses(weight.name)) {
-      const auto same = [&](const Use& reader) { return reader.node == use.node && reader.slot == use.slot; };
-      if (use.node && std::ranges::any_of(weight.readers, same)) continue;
-      const std::string other = use.node ? "read by " + use.node.label() : "handed out by a nested body";
-      for (const Use& reader : weight.readers)
-        context.skipped(reader.node, fmt::format("weight '{}' is also {}, which is not pruned", weight.name, other));
-      return true;
-    }
-    return false;
+  static bool must_stay(const Weight& weight, PassContext& context) {
+    const std::string reason = foreign_reader(*weight.scope, weight.name, weight.readers);
+    if (reason.empty()) return false;
+    for (const Use& reader : weight.readers) context.skipped(reader.node, reason);
+    return true;
   }
 
   // One cut over all weights, from histograms only: the weights are read once per round and not kept.
