@@ -239,11 +239,18 @@ TEST_CASE("fold-batchnorm takes weights and parameters from Constant nodes") {
                  {1, 1, 2, 2});
 }
 
+// Half-precision tensors are written as their bits in text models.
+std::string half_model(float w, float scale) {
+  return fmt::format(
+      HEAD
+      "g (float16[1, 1, 2, 2] x) => (float16[1, 1, 2, 2] y) <float16[1, 1, 1, 1] w = {{{}}}, float16[1] s = {{{}}}, "
+      "float16[1] b = {{{}}}, float16[1] m = {{{}}}, float16[1] v = {{{}}}> {{ t = Conv(x, w) y = " BN
+      "(t, s, b, m, v) }}",
+      float_to_half(w), float_to_half(scale), float_to_half(1), float_to_half(0.5F), float_to_half(4));
+}
+
 TEST_CASE("fold-batchnorm keeps half-precision weights in half precision") {
-  Model model = parse(HEAD
-                      "g (float16[1, 1, 2, 2] x) => (float16[1, 1, 2, 2] y) <float16[1, 1, 1, 1] w = {2}, "
-                      "float16[1] s = {3}, float16[1] b = {1}, float16[1] m = {0.5}, float16[1] v = {4}> "
-                      "{ t = Conv(x, w) y = " BN "(t, s, b, m, v) }");
+  Model model = parse(half_model(2, 3));
   CHECK(run_pipeline(model, "fold-batchnorm").changed);
   const auto folded = model.main().initializer("w").read();
   REQUIRE(folded);
@@ -252,11 +259,7 @@ TEST_CASE("fold-batchnorm keeps half-precision weights in half precision") {
 }
 
 TEST_CASE("fold-batchnorm refuses what would not be finite in the weights' type") {
-  require_skipped(HEAD
-                  "g (float16[1, 1, 2, 2] x) => (float16[1, 1, 2, 2] y) <float16[1, 1, 1, 1] w = {30000}, "
-                  "float16[1] s = {30}, float16[1] b = {1}, float16[1] m = {0.5}, float16[1] v = {4}> "
-                  "{ t = Conv(x, w) y = " BN "(t, s, b, m, v) }",
-                  "BatchNormalization->y", "not finite in float16");
+  require_skipped(half_model(30000, 30), "BatchNormalization->y", "not finite in float16");
 }
 
 TEST_CASE("fold-batchnorm skips training, spatial=0 and parameters that are not constant") {
