@@ -149,7 +149,7 @@ class LowrankSvd final : public Pass {
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
     if (options_.rank.has_value() + options_.ratio.has_value() + options_.energy.has_value() > 1)
-      return fail(Code::usage, "lowrank-svd: rank, ratio and energy exclude each other");
+      return fail(Code::usage, "rank, ratio and energy exclude each other");
     const std::vector<Weight> weights = plan(model, context);
     std::uint64_t largest = 0;
     for (const Weight& weight : weights)

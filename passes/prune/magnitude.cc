@@ -119,7 +119,7 @@ class PruneMagnitude final : public Pass {
     for (const WeightSlots& entry : kWeightSlots) known.emplace_back(entry.op);
     for (const std::string& op : options_.ops)
       if (!std::ranges::contains(known, op))
-        return fail(Code::usage, "prune-magnitude: ops: '{}' has no weights to prune{}", op, did_you_mean(op, known));
+        return fail(Code::usage, "ops: '{}' has no weights to prune{}", op, did_you_mean(op, known));
     return {};
   }
 
