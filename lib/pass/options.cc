@@ -44,6 +44,12 @@ std::string print_list(const std::vector<T>& values) {
 
 }  // namespace
 
+std::string range_text(const Field& field) {
+  if (field.min && field.max) return fmt::format("from {} to {}", number_text(*field.min), number_text(*field.max));
+  if (field.min) return "at least " + number_text(*field.min);
+  return field.max ? "at most " + number_text(*field.max) : "";
+}
+
 Status parse_option(const OptionText& text, bool& out) {
   OP_LET(const std::string_view word, scalar(text, "true or false"));
   if (word != "true" && word != "false") return fail(Code::usage, "expected true or false, got '{}'", word);

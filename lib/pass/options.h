@@ -32,6 +32,8 @@ struct Field {
   std::function<std::string(const void* options)> print;  // canonical text
 };
 
+std::string range_text(const Field& field);  // "from 0 to 1", "at least 1", "at most 8" or ""
+
 // Bounds of a numeric option, inclusive.
 struct Range {
   std::optional<double> min, max;

@@ -15,11 +15,6 @@ std::vector<std::string> option_keys(const PassInfo& info) {
   return keys;
 }
 
-std::string range_text(const Field& field) {
-  if (field.min && field.max) return fmt::format("from {} to {}", number_text(*field.min), number_text(*field.max));
-  return field.min ? "at least " + number_text(*field.min) : "at most " + number_text(*field.max);
-}
-
 // The words parsed as the field's type already, so they are numbers.
 Status check_range(const Field& field, const OptionText& text) {
   if (!field.min && !field.max) return {};

@@ -16,6 +16,9 @@
 
 namespace onnxpress {
 
+// One value of the language on its own: `bare`, `"quoted"` or `[a,b]`. Error: usage.
+Result<OptionText> parse_value(std::string_view text);
+
 // What one pass did, for the report.
 struct PassRecord {
   std::string pass;  // canonical text with its options

@@ -25,6 +25,12 @@ class Parser {
     return items;
   }
 
+  Result<OptionText> parse_only_value() {
+    OP_LET(OptionText value, parse_value());
+    if (peek().kind != Token::Kind::end) return here("expected one value");
+    return value;
+  }
+
   // The pass that was not found, for the message about a preset.
   const std::string& missing_pass() const { return missing_pass_; }
 
@@ -208,6 +214,11 @@ class Parser {
 };
 
 }  // namespace
+
+Result<OptionText> parse_value(std::string_view text) {
+  OP_LET(std::vector<Token> tokens, tokenize(text));
+  return Parser(text, std::move(tokens), {}).parse_only_value();
+}
 
 Result<Pipeline> Pipeline::parse(std::string_view text, Registry registry) {
   OP_LET(std::vector<Token> tokens, tokenize(text));
