@@ -28,8 +28,10 @@ std::string without_location(std::string text) {
   for (std::size_t at = begin; at < text.size(); ++at) {
     const char c = text[at];
     parameters = parameters || c == '(';
-    if (c == '(' || c == '[' || c == '<') ++depth;
-    else if (c == ')' || c == ']' || c == '>') --depth;
+    if (c == '(' || c == '[' || c == '<')
+      ++depth;
+    else if (c == ')' || c == ']' || c == '>')
+      --depth;
     if (c != ' ' || depth != 0 || !parameters) continue;
     const std::string_view rest = std::string_view(text).substr(at + 1);
     if (rest.starts_with("const ") || rest.starts_with("[with ")) continue;
