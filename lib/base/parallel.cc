@@ -65,6 +65,11 @@ Status parallel_for(std::size_t n, unsigned jobs, const std::function<Status(std
   return error.take();
 }
 
+unsigned jobs_within(unsigned jobs, std::uint64_t bytes, std::uint64_t budget) {
+  const std::uint64_t fit = budget / std::max<std::uint64_t>(bytes, 1);
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(fit, 1, resolve(jobs)));
+}
+
 std::size_t ordered_slots(unsigned jobs) { return resolve(jobs) == 1 ? 1 : std::size_t{2} * resolve(jobs); }
 
 Status run_ordered(unsigned jobs, const OrderedStages& stages) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -28,6 +29,9 @@ struct OrderedStages {
 };
 Status run_ordered(unsigned jobs, const OrderedStages& stages);
 std::size_t ordered_slots(unsigned jobs);  // how many slots run_ordered uses
+
+// How many of `jobs` (0 = available_cores) can run at once when each takes `bytes` and all `budget` bytes; at least 1.
+unsigned jobs_within(unsigned jobs, std::uint64_t bytes, std::uint64_t budget);
 
 // The execute and commit steps of a weight pass (design: plan, execute, commit): execute(i) makes item i in
 // parallel, commit(i, item) takes them in order.

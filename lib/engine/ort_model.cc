@@ -3,10 +3,11 @@
 #include <onnx/onnx_pb.h>
 
 #include <algorithm>
+#include <cassert>
 #include <limits>
 #include <unordered_set>
 
-#include "base/text.h"
+#include "ir/walk.h"
 
 namespace onnxpress {
 namespace {
@@ -32,7 +33,6 @@ class Payloads {
     OP_LET(Tensor bytes, store_.read(tensor));
     TensorStore::detach(tensor);
     tensor.set_data_location(onnx::TensorProto::EXTERNAL);
-    tensor.clear_external_data();
     const auto entry = [&](const char* key, std::string value) {
       auto* added = tensor.add_external_data();
       added->set_key(key);
@@ -57,48 +57,10 @@ class Payloads {
       inlined_ += length;
       OP_LET(const Bytes bytes, store_.read(*slot));
       TensorStore::detach(tensor);
-      tensor.clear_data_location();
-      tensor.clear_external_data();
       tensor.set_raw_data(bytes.data.data(), bytes.data.size());
     }
-    if (tensor.data_location() == onnx::TensorProto::EXTERNAL)
-      return fail(Code::internal, "tensor '{}' refers to a file", tensor.name());
-    return {};
-  }
-
-  Status sparse(onnx::SparseTensorProto& tensor) {
-    OP_TRY(inlined(*tensor.mutable_values()));
-    return inlined(*tensor.mutable_indices());
-  }
-
-  Status attribute(onnx::AttributeProto& attribute) {
-    if (attribute.has_t()) OP_TRY(inlined(*attribute.mutable_t()));
-    for (auto& tensor : *attribute.mutable_tensors()) OP_TRY(inlined(tensor));
-    if (attribute.has_sparse_tensor()) OP_TRY(sparse(*attribute.mutable_sparse_tensor()));
-    for (auto& tensor : *attribute.mutable_sparse_tensors()) OP_TRY(sparse(tensor));
-    if (attribute.has_g()) OP_TRY(graph(*attribute.mutable_g(), false));
-    for (auto& body : *attribute.mutable_graphs()) OP_TRY(graph(body, false));
-    return {};
-  }
-
-  Status nodes(google::protobuf::RepeatedPtrField<onnx::NodeProto>& nodes) {
-    for (auto& node : nodes)
-      for (auto& each : *node.mutable_attribute()) OP_TRY(attribute(each));
-    return {};
-  }
-
-  Status graph(onnx::GraphProto& graph, bool main) {
-    for (auto& tensor : *graph.mutable_initializer()) OP_TRY(main ? main_initializer(tensor) : inlined(tensor));
-    for (auto& tensor : *graph.mutable_sparse_initializer()) OP_TRY(sparse(tensor));
-    return nodes(*graph.mutable_node());
-  }
-
-  Status model(onnx::ModelProto& model) {
-    OP_TRY(graph(*model.mutable_graph(), true));
-    for (auto& function : *model.mutable_functions()) {
-      for (auto& each : *function.mutable_attribute_proto()) OP_TRY(attribute(each));
-      OP_TRY(nodes(*function.mutable_node()));
-    }
+    // The loader stores or refuses every external tensor; the runtime must never open a file by itself.
+    assert(tensor.data_location() != onnx::TensorProto::EXTERNAL);
     return {};
   }
 
@@ -173,7 +135,12 @@ Result<OrtModel> make_ort_model(const Model& model, const SessionOptions& option
   OP_TRY(free_initializers(*copy.mutable_graph(), options.initializers_as_inputs));
   OP_TRY(add_taps(*copy.mutable_graph(), model.main(), options.taps));
   Payloads payloads(model.store(), handover);
-  OP_TRY(payloads.model(copy));
+  Status status;
+  for_each_tensor(copy, [&](onnx::TensorProto& tensor, TensorPlace place) {
+    if (!status) return;
+    status = place == TensorPlace::initializer ? payloads.main_initializer(tensor) : payloads.inlined(tensor);
+  });
+  OP_TRY(std::move(status));
   OrtModel out;
   if (copy.ByteSizeLong() > kMaxProto) return too_large();
   if (!copy.SerializeToString(&out.proto)) return fail(Code::internal, "the model could not be serialized");

@@ -3,9 +3,9 @@
 //   w = Constant<value = float[2] {1,2}>()              <float[2] w = {1,2}>
 //   y = Mul(x, w)                                 =>    y = Mul(x, w)
 //
-// value, value_float(s) and value_int(s) count; the scope of the initializer is the scope of the node. Kept: strings and
-// sparse values, Constants of functions (functions have no initializers), a Constant that is its scope's output, and
-// models before IR version 4, where an initializer would have to be a graph input as well.
+// value, value_float(s) and value_int(s) count; the scope of the initializer is the scope of the node. Kept: strings
+// and sparse values, Constants of functions (functions have no initializers), a Constant that is its scope's output,
+// and models before IR version 4, where an initializer would have to be a graph input as well.
 #include <fmt/format.h>
 
 #include <optional>
@@ -16,8 +16,8 @@
 namespace onnxpress {
 namespace {
 
-constexpr std::int64_t kFreeInitializers = 4;         // the first IR version that has them
-constexpr std::uint64_t kInFlight = 64ULL << 20;      // payload bytes between two commits
+constexpr std::int64_t kFreeInitializers = 4;     // the first IR version that has them
+constexpr std::uint64_t kInFlight = 64ULL << 20;  // payload bytes between two commits
 
 std::string refusal(const Node& node) {
   const Graph& graph = node.graph();

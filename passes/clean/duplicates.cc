@@ -3,9 +3,9 @@
 //   <float[2] a = {1,2}, float[2] b = {1,2}>            <float[2] a = {1,2}>
 //   y = Add(x, a); z = Mul(y, b)                  =>    y = Add(x, a); z = Mul(y, a)
 //
-// Equal means: same scope, dtype, dims and bytes. The first stays, or the one that is a graph output. Kept: initializers
-// that callers may override (also graph inputs), that are graph outputs, or that a nested body hands out. Tensors are
-// read one at a time and compared byte by byte when their hashes agree.
+// Equal means: same scope, dtype, dims and bytes. The first stays, or the one that is a graph output. Kept:
+// initializers that callers may override (also graph inputs), that are graph outputs, or that a nested body hands out.
+// Tensors are read one at a time and compared byte by byte when their hashes agree.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -92,13 +92,15 @@ class CleanDuplicates final : public Pass {
     for (const Initializer& copy : copies) {
       if (copy == keep) continue;
       if (handed_out(copy)) {
-        context.journal.note(fmt::format("'{}' kept beside its equal '{}': it is a graph output", copy.name(), keep.name()));
+        context.journal.note(
+            fmt::format("'{}' kept beside its equal '{}': it is a graph output", copy.name(), keep.name()));
         continue;
       }
       if (!readers_selected(graph, copy, context)) continue;
       if (!rewriter.replace_uses(copy.name(), keep.name())) {
-        context.journal.note(fmt::format("'{}' kept beside its equal '{}': a nested body hands it out or hides the other",
-                                         copy.name(), keep.name()));
+        context.journal.note(
+            fmt::format("'{}' kept beside its equal '{}': a nested body hands it out or hides the other", copy.name(),
+                        keep.name()));
         continue;
       }
       for (const Use& use : graph.uses(copy.name()))

@@ -79,7 +79,8 @@ Result<Verdict> check_reshape(const Node& node) {
   const Graph& graph = node.graph();
   const ValueType from = graph.type(node.input(0));
   const auto before = from.static_shape();
-  if (before && before == graph.type(node.output(0)).static_shape()) return noop("keeps the shape " + dims_text(*before));
+  if (before && before == graph.type(node.output(0)).static_shape())
+    return noop("keeps the shape " + dims_text(*before));
   std::optional<Ints> to = node.attr_ints("shape");
   if (!node.has_attr("shape")) {
     OP_LET(to, constant_ints(node, 1));
@@ -135,7 +136,8 @@ Result<Verdict> check_slice(const Node& node) {
       *parts[i] = std::move(*values);
     }
   }
-  if (starts.size() != ends.size() || (!axes.empty() && axes.size() != starts.size())) return unsure("its bounds differ in length");
+  if (starts.size() != ends.size() || (!axes.empty() && axes.size() != starts.size()))
+    return unsure("its bounds differ in length");
   if (std::ranges::any_of(steps, [](std::int64_t step) { return step != 1; })) return Verdict{};
   const ValueType type = node.graph().type(node.input(0));
   for (std::size_t i = 0; i < starts.size(); ++i) {
@@ -207,7 +209,8 @@ class Bypass {
   std::string move_readers(const Node& node, Rewriter& rewriter) {
     std::string from(node.output(0)), to(node.input(0));
     if (const auto known = stands_for_.find(to); known != stands_for_.end()) to = known->second;
-    if (!rewriter.replace_uses(from, to)) return "its output is handed out or its input's name is hidden in a nested body";
+    if (!rewriter.replace_uses(from, to))
+      return "its output is handed out or its input's name is hidden in a nested body";
     rewriter.forget_type(from);
     stands_for_.emplace(std::move(from), std::move(to));
     return {};
@@ -219,7 +222,8 @@ class Bypass {
     if (!graph_.is_output(output)) return "its output is handed out or its input's name is hidden in a nested body";
     const Node maker = graph_.producer(inner);
     if (!maker) return "it joins a graph output to a value that no node of the graph makes";
-    if (graph_.is_output(inner) || stands_for_.contains(inner)) return "its input and its output are both graph outputs";
+    if (graph_.is_output(inner) || stands_for_.contains(inner))
+      return "its input and its output are both graph outputs";
     if (!rewriter.replace_uses(inner, output)) return "its input is handed out by a nested body";
     for (std::size_t i = 0; i < maker.output_count(); ++i)
       if (maker.output(i) == inner) rewriter.set_output(maker, i, output);
@@ -254,7 +258,8 @@ PassInfo info_clean_identity() {
       {.summary = "Removes nodes that hand their input on unchanged",
        .description =
            "y = Identity(x); z = Relu(y)  =>  z = Relu(x)\n\n"
-           "Identity, Dropout in inference, Reshape to the same shape, Transpose that keeps the order, Cast to the same "
+           "Identity, Dropout in inference, Reshape to the same shape, Transpose that keeps the order, Cast to the "
+           "same "
            "type, Pad by nothing, Slice that takes everything, Concat of one value. A node that makes a graph output "
            "goes when the node before it can make that output instead. Never touched: nodes whose shapes, pads or "
            "bounds are not known before the model runs, Dropout in training mode or with a mask in use, and nodes "

@@ -22,6 +22,7 @@
 
 #include "ir/edit.h"
 #include "ir/rewriter.h"
+#include "num/channels.h"
 #include "pass/pass.h"
 
 namespace onnxpress {
@@ -33,54 +34,14 @@ using OrReason = std::expected<T, std::string>;  // the reason why not
 
 std::unexpected<std::string> no(std::string reason) { return std::unexpected(std::move(reason)); }
 
-Result<Doubles> to_doubles(const Tensor& tensor) {
-  if (tensor.dtype() == DType::f64) return Doubles(tensor.as<double>().begin(), tensor.as<double>().end());
-  OP_LET(const std::vector<float> values, to_floats(tensor.view()));
-  return Doubles(values.begin(), values.end());
-}
-
-// nullopt when a value is not finite in `dtype`.
-Result<std::optional<Tensor>> from_doubles(const Doubles& values, DType dtype, Dims dims) {
-  const auto finite = [](double value) { return std::isfinite(value); };
-  const double largest = dtype == DType::f16 ? 65504.0 : dtype == DType::f64 ? HUGE_VAL : 3.3895e38;
-  if (!std::ranges::all_of(values, finite)) return std::nullopt;
-  if (std::ranges::any_of(values, [&](double value) { return std::abs(value) > largest; })) return std::nullopt;
-  if (dtype == DType::f64) return Tensor::of<double>(dtype, std::move(dims), values);
-  const std::vector<float> floats(values.begin(), values.end());
-  const Tensor wide = Tensor::of_floats(std::move(dims), floats);
-  if (dtype == DType::f32) return wide;
-  OP_LET(Tensor narrow, convert(wide.view(), dtype));
-  return narrow;
-}
-
-// A weight as [rows, cols, inner]. A row is a channel of one side; with groups, column c of a row in group g is channel
-// g*cols + c of the other side.
-struct Layout {
-  std::size_t rows = 0, cols = 0, inner = 1, groups = 1;
-  bool rows_are_outputs = true;
-
-  std::size_t outputs() const { return rows_are_outputs ? rows : cols * groups; }
-  std::size_t inputs() const { return rows_are_outputs ? cols * groups : rows; }
-  // fn(flat index of the first of `inner` elements, output channel, input channel)
-  void each(const auto& fn) const {
-    for (std::size_t row = 0; row < rows; ++row) {
-      const std::size_t first = row / (rows / groups) * cols;
-      for (std::size_t col = 0; col < cols; ++col) {
-        const std::size_t at = (row * cols + col) * inner;
-        rows_are_outputs ? fn(at, row, first + col) : fn(at, first + col, row);
-      }
-    }
-  }
-};
-
 // y = alpha * weight(x) + beta * bias
 struct Linear {
-  Node node;             // reads the weight at slot 1
-  Node bias_node;        // where the bias is added; empty when nothing can add one (MatMul without Add)
+  Node node;            // reads the weight at slot 1
+  Node bias_node = {};  // where the bias is added; empty when nothing can add one (MatMul without Add)
   std::size_t bias_slot = 2;
   DType dtype = DType::undefined;
-  Dims dims;
-  Layout layout;
+  Dims dims = {};
+  ChannelLayout layout = {};
   double alpha = 1, beta = 1;
 
   std::string bias() const { return bias_node ? std::string(bias_node.input(bias_slot)) : std::string(); }
@@ -106,8 +67,8 @@ OrReason<Use> only_use(const Graph& graph, std::string_view value) {
 
 std::size_t extent(const Dims& dims, std::size_t axis) { return static_cast<std::size_t>(dims[axis]); }
 
-OrReason<Layout> layout_of(const Node& node, const Dims& dims) {
-  Layout layout;
+OrReason<ChannelLayout> layout_of(const Node& node, const Dims& dims) {
+  ChannelLayout layout;
   if (node.is("Gemm") || node.is("MatMul")) {
     if (dims.size() != 2) return no("its weights are not a matrix");
     layout = {.rows = extent(dims, 0), .cols = extent(dims, 1), .inner = 1, .groups = 1, .rows_are_outputs = false};
@@ -115,7 +76,10 @@ OrReason<Layout> layout_of(const Node& node, const Dims& dims) {
   } else {
     const std::int64_t groups = node.attr_int("group", 1);
     if (dims.size() < 3 || groups < 1) return no("its weights have no spatial axes");
-    layout = {.rows = extent(dims, 0), .cols = extent(dims, 1), .inner = 1, .groups = static_cast<std::size_t>(groups),
+    layout = {.rows = extent(dims, 0),
+              .cols = extent(dims, 1),
+              .inner = 1,
+              .groups = static_cast<std::size_t>(groups),
               .rows_are_outputs = node.is("Conv")};
     for (std::size_t axis = 2; axis < dims.size(); ++axis) layout.inner *= extent(dims, axis);
     if (layout.rows % layout.groups != 0) return no("its channels do not divide into its groups");
@@ -144,8 +108,10 @@ OrReason<Linear> describe_linear(const Node& node, const Node& add) {
   const Graph& graph = node.graph();
   const auto weight = graph.constant_type(node.input(1));
   if (!weight) return no("its weights are not constant");
-  Linear linear{.node = node, .bias_node = node.is("MatMul") ? add : node, .dtype = weight->first, .dims = weight->second};
-  if (linear.dtype != DType::f32 && linear.dtype != DType::f16 && linear.dtype != DType::bf16 && linear.dtype != DType::f64)
+  Linear linear{
+      .node = node, .bias_node = node.is("MatMul") ? add : node, .dtype = weight->first, .dims = weight->second};
+  if (linear.dtype != DType::f32 && linear.dtype != DType::f16 && linear.dtype != DType::bf16 &&
+      linear.dtype != DType::f64)
     return no(fmt::format("its weights are {}", dtype_name(linear.dtype)));
   const auto layout = layout_of(node, linear.dims);
   if (!layout) return no(layout.error());
@@ -188,7 +154,8 @@ OrReason<Linear> linear_before(const Node& bn) {
 bool pads(const Node& conv) {
   const std::string automatic = conv.attr_string("auto_pad", "NOTSET");
   if (automatic != "NOTSET" && automatic != "VALID") return true;
-  return automatic == "NOTSET" && std::ranges::any_of(conv.attr_ints("pads"), [](std::int64_t pad) { return pad != 0; });
+  return automatic == "NOTSET" &&
+         std::ranges::any_of(conv.attr_ints("pads"), [](std::int64_t pad) { return pad != 0; });
 }
 
 // The linear op that reads the BatchNormalization's result.
@@ -210,7 +177,8 @@ std::string own_refusal(const Node& bn) {
   const Graph& graph = bn.graph();
   const std::int64_t opset = graph.model().opset();
   if (graph.kind() == Graph::Kind::function) return "functions have no initializers";
-  if (graph.kind() == Graph::Kind::body && graph.model().ir_version() < 4) return "a body before IR version 4 has no initializers";
+  if (graph.kind() == Graph::Kind::body && graph.model().ir_version() < 4)
+    return "a body before IR version 4 has no initializers";
   if (bn.attr_int("training_mode", 0) != 0) return "it is in training mode";
   if (opset < 7 && bn.attr_int("is_test", 0) == 0) return "it is in training mode";
   for (std::size_t i = 1; i < bn.output_count(); ++i)
@@ -225,7 +193,7 @@ Result<Affine> read_affine(const Node& bn) {
   std::array<Doubles, 4> values;
   for (std::size_t i = 0; i < values.size(); ++i) {
     OP_LET(const auto tensor, bn.graph().constant(bn.input(i + 1)));
-    OP_LET(values[i], to_doubles(*tensor));
+    OP_LET(values[i], to_doubles(tensor->view()));
   }
   const auto& [scale, bias, mean, variance] = values;
   const double epsilon = static_cast<double>(bn.attr_float("epsilon", 1e-5F));
@@ -243,7 +211,7 @@ Result<Doubles> read_bias(const Graph& graph, const Linear& linear) {
   Doubles bias(linear.layout.outputs(), 0.0);
   if (linear.bias().empty()) return bias;
   OP_LET(const auto tensor, graph.constant(linear.bias()));
-  OP_LET(const Doubles values, to_doubles(*tensor));
+  OP_LET(const Doubles values, to_doubles(tensor->view()));
   for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = linear.beta * values[values.size() == 1 ? 0 : o];
   return bias;
 }
@@ -257,24 +225,25 @@ struct Folded {
 
 Result<OrReason<Folded>> compute(const Linear& linear, const Affine& affine, bool before) {
   const Graph& graph = linear.node.graph();
-  const Layout& layout = linear.layout;
+  const ChannelLayout& layout = linear.layout;
   if (affine.a.size() != (before ? layout.inputs() : layout.outputs()))
-    return no(fmt::format("it has {} channels, the {} {}", affine.a.size(), linear.node.op(),
-                          before ? layout.inputs() : layout.outputs()));
+    return OrReason<Folded>(no(fmt::format("it has {} channels, the {} {}", affine.a.size(), linear.node.op(),
+                                           before ? layout.inputs() : layout.outputs())));
   OP_LET(const auto tensor, graph.constant(linear.node.input(1)));
-  OP_LET(Doubles weight, to_doubles(*tensor));
+  OP_LET(Doubles weight, to_doubles(tensor->view()));
   OP_LET(Doubles bias, read_bias(graph, linear));
-  if (!before)
+  if (before) {
+    const Doubles shift = apply_to_constant(weight, layout, affine.s);
+    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] += linear.alpha * shift[o];
+    scale_inputs(weight, layout, affine.a);
+  } else {
     for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = bias[o] * affine.a[o] + affine.s[o];
-  layout.each([&](std::size_t at, std::size_t o, std::size_t i) {
-    for (std::size_t k = at; k < at + layout.inner; ++k) {
-      if (before) bias[o] += linear.alpha * weight[k] * affine.s[i];
-      weight[k] *= affine.a[before ? i : o];
-    }
-  });
+    scale_outputs(weight, layout, affine.a);
+  }
   OP_LET(auto new_weight, from_doubles(weight, linear.dtype, linear.dims));
   OP_LET(auto new_bias, from_doubles(bias, linear.dtype, {static_cast<std::int64_t>(bias.size())}));
-  if (!new_weight || !new_bias) return no(fmt::format("the folded weights are not finite in {}", dtype_name(linear.dtype)));
+  if (!new_weight || !new_bias)
+    return OrReason<Folded>(no(fmt::format("the folded weights are not finite in {}", dtype_name(linear.dtype))));
   const bool zero = std::ranges::all_of(bias, [](double value) { return value == 0; });
   return Folded{std::move(*new_weight), std::move(*new_bias), !zero || !linear.bias().empty()};
 }
@@ -342,9 +311,11 @@ class Fold {
     const std::string input(bn.input(0)), output(bn.output(0));
     drop_parameters(rewriter, bn);
     if (linear.beta != 1 && folded.needs_bias) rewriter.set_attribute(linear.node, "beta", 1.0F);
-    replace(rewriter, linear.node, 1, std::move(folded.weight), "weight");
+    set_constant(rewriter, linear.node, 1, std::move(folded.weight), "weight");
     const bool add = folded.needs_bias && !linear.bias_node;
-    if (folded.needs_bias && !add) replace(rewriter, linear.bias_node, linear.bias_slot, std::move(folded.bias), "bias");
+    if (folded.needs_bias && !add)
+      set_constant(rewriter, linear.bias_node, linear.bias_slot, std::move(folded.bias),
+                   fmt::format("{}_bias", linear.node.output(0)));
     if (before) {
       rewriter.set_input(linear.node, 0, input);
       rewriter.forget_type(output);
@@ -376,24 +347,6 @@ class Fold {
     const std::string bias = new_constant(rewriter, output + "_bias", std::move(value));
     rewriter.set_output(matmul, 0, product);
     rewriter.insert_after(matmul, {.op = "Add", .inputs = {product, bias}, .outputs = {output}});
-  }
-
-  // Gives `reader` a new constant: in place when nothing else reads the old one, else a copy of its own.
-  void replace(Rewriter& rewriter, const Node& reader, std::size_t slot, Tensor value, std::string_view what) const {
-    const std::string old(reader.input(slot));
-    const auto is_reader = [&](const Use& use) { return use.node == reader && use.slot == slot; };
-    if (!old.empty() && is_private_constant(graph_, old, is_reader)) {
-      if (const Initializer initializer = graph_.initializer(old)) {
-        rewriter.set_initializer(initializer, std::move(value));
-        return;
-      }
-      drop_constant(rewriter, graph_, old);  // a Constant node: an initializer takes its name
-      rewriter.forget_type(old);
-      rewriter.add_initializer(old, std::move(value));
-      return;
-    }
-    const std::string base = old.empty() ? fmt::format("{}_{}", reader.output(0), what) : old;
-    rewriter.set_input(reader, slot, new_constant(rewriter, base, std::move(value)));
   }
 
   // The parameters that only this BatchNormalization read, each once.

@@ -28,10 +28,10 @@
 namespace onnxpress {
 namespace {
 
-constexpr std::int64_t kFreeInitializers = 4;        // the first IR version with initializers that are not inputs
-constexpr std::uint64_t kBatchBytes = 64ULL << 20;   // constants read by one evaluation, where regions allow
-constexpr std::uint64_t kLargest = 1ULL << 30;       // no value inside a region may be larger
-constexpr std::uint64_t kJoinBytes = 4096;           // regions that share a constant this large are weighed together
+constexpr std::int64_t kFreeInitializers = 4;       // the first IR version with initializers that are not inputs
+constexpr std::uint64_t kBatchBytes = 64ULL << 20;  // constants read by one evaluation, where regions allow
+constexpr std::uint64_t kLargest = 1ULL << 30;      // no value inside a region may be larger
+constexpr std::uint64_t kJoinBytes = 4096;          // regions that share a constant this large are weighed together
 
 struct Options {
   std::int64_t max_bytes = 1 << 20;
@@ -104,8 +104,8 @@ std::vector<std::string> sources_of(const Nodes& nodes) {
 std::vector<std::string> spent_sources(const Graph& graph, const Nodes& nodes, const NodeSet& region) {
   std::vector<std::string> sources = sources_of(nodes);
   std::erase_if(sources, [&](const std::string& source) {
-    return !is_private_constant(
-        graph, source, [&](const Use& use) { return use.node && region.contains(use.node.proto()); });
+    return !is_private_constant(graph, source,
+                                [&](const Use& use) { return use.node && region.contains(use.node.proto()); });
   });
   return sources;
 }
@@ -124,7 +124,7 @@ std::vector<Nodes> split_regions(const Graph& graph, const Nodes& nodes) {
       for (const std::string& input : nodes[i].inputs()) {
         const auto found = owner.find(input);
         if (found != owner.end()) {
-          const auto [low, high] = std::minmax(find(i), find(found->second));
+          const auto [low, high] = std::minmax({find(i), find(found->second)});
           parent[high] = low;
         } else if (constant_bytes(graph, input) >= kJoinBytes) {
           owner.emplace(input, i);
@@ -206,7 +206,8 @@ class Folder {
 
   std::string refusal(const Node& node) const {
     static constexpr std::array<std::string_view, 7> random = {
-        "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"};
+        "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+        "Multinomial",  "Bernoulli",        "Dropout"};
     if (graph_.kind() == Graph::Kind::function) return "functions are not folded";
     if (!node.domain().empty()) return fmt::format("op of domain '{}'", node.domain());
     if (std::ranges::find(random, node.op()) != random.end()) return "its result may be random";
@@ -251,7 +252,8 @@ class Folder {
       }
       for (const std::string& source : spent_sources(graph_, region, inside)) freed += constant_bytes(graph_, source);
       if (!culprit || bytes <= freed + static_cast<std::uint64_t>(options_.max_bytes)) continue;
-      skip(culprit, fmt::format("the file would grow by {} bytes, more than max_bytes={}", bytes - freed, options_.max_bytes));
+      skip(culprit,
+           fmt::format("the file would grow by {} bytes, more than max_bytes={}", bytes - freed, options_.max_bytes));
       drop_refused(region);
       refused = true;
     }
@@ -331,7 +333,8 @@ class Folder {
       for (const std::string& result : results) {
         Tensor value = std::move(values.at(result));
         if (graph_.model().ir_version() < kFreeInitializers) {
-          rewriter.insert_before(node, {.op = "Constant", .inputs = {}, .outputs = {result}, .attributes = {{"value", std::move(value)}}});
+          rewriter.insert_before(
+              node, {.op = "Constant", .inputs = {}, .outputs = {result}, .attributes = {{"value", std::move(value)}}});
         } else {
           rewriter.add_initializer(result, std::move(value));
         }

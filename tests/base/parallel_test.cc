@@ -52,19 +52,17 @@ TEST_CASE("run_ordered commits in order, whatever the number of threads") {
                                              most = std::max(most, ++in_flight);
                                              return true;
                                            },
-                                           .work =
-                                               [&](std::size_t slot) -> Status {
-                                                 stagger(slots[slot]);
-                                                 slots[slot] *= 3;
-                                                 return {};
-                                               },
-                                           .commit =
-                                               [&](std::size_t slot) -> Status {
-                                                 order.push_back(slots[slot]);
-                                                 const std::lock_guard lock(mutex);
-                                                 --in_flight;
-                                                 return {};
-                                               }});
+                                           .work = [&](std::size_t slot) -> Status {
+                                             stagger(slots[slot]);
+                                             slots[slot] *= 3;
+                                             return {};
+                                           },
+                                           .commit = [&](std::size_t slot) -> Status {
+                                             order.push_back(slots[slot]);
+                                             const std::lock_guard lock(mutex);
+                                             --in_flight;
+                                             return {};
+                                           }});
   REQUIRE(status);
   REQUIRE(order.size() == n);
   for (std::size_t i = 0; i < n; ++i) REQUIRE(order[i] == 3 * i);

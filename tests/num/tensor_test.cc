@@ -29,9 +29,9 @@ struct Format {
 };
 
 const std::vector<Format> kFormats = {
-    {DType::f16, 5, 10, 15, true, false, -1, false},     {DType::bf16, 8, 7, 127, true, false, -1, false},
+    {DType::f16, 5, 10, 15, true, false, -1, false},      {DType::bf16, 8, 7, 127, true, false, -1, false},
     {DType::f8e4m3fn, 4, 3, 7, false, false, 0x7f, true}, {DType::f8e4m3fnuz, 4, 3, 8, false, true, -1, true},
-    {DType::f8e5m2, 5, 2, 15, true, false, -1, true},    {DType::f8e5m2fnuz, 5, 2, 16, false, true, -1, true},
+    {DType::f8e5m2, 5, 2, 15, true, false, -1, true},     {DType::f8e5m2fnuz, 5, 2, 16, false, true, -1, true},
     {DType::f4e2m1, 2, 1, 1, false, false, -1, true},
 };
 
@@ -102,7 +102,8 @@ TEST_CASE("known limits of the small floats") {
   CHECK(std::isnan(fp8_to_float(0xff, DType::f8e4m3fn)));
   CHECK(std::isnan(fp8_to_float(0x80, DType::f8e5m2fnuz)));
   CHECK(std::isinf(fp8_to_float(0x7c, DType::f8e5m2)));
-  CHECK(std::vector<float>{fp4_to_float(1), fp4_to_float(5), fp4_to_float(15)} == std::vector<float>{0.5F, 3.0F, -6.0F});
+  CHECK(std::vector<float>{fp4_to_float(1), fp4_to_float(5), fp4_to_float(15)} ==
+        std::vector<float>{0.5F, 3.0F, -6.0F});
 }
 
 TEST_CASE("every finite value encodes as its own code") {
@@ -176,7 +177,8 @@ TEST_CASE("double converts to a small float with one rounding") {
   const Tensor wide = Tensor::scalar<double>(DType::f64, above);
   CHECK(convert(wide.view(), DType::f16)->as<std::uint16_t>()[0] == 0x3c01);
   // The same with an integer that no double holds: 2^62 + 2^54 is a tie of bfloat16, one more is above it.
-  const Tensor integer = Tensor::scalar<std::int64_t>(DType::i64, (std::int64_t{1} << 62) + (std::int64_t{1} << 54) + 1);
+  const Tensor integer =
+      Tensor::scalar<std::int64_t>(DType::i64, (std::int64_t{1} << 62) + (std::int64_t{1} << 54) + 1);
   CHECK(bfloat16_to_float(convert(integer.view(), DType::bf16)->as<std::uint16_t>()[0]) == 0x1p62F + 0x1p55F);
 }
 
@@ -291,7 +293,8 @@ TEST_CASE("floats to integers: half to even, saturating, NaN to zero") {
 }
 
 TEST_CASE("integers to integers saturate") {
-  const Tensor x = Tensor::of_int64s({5}, std::vector<std::int64_t>{-1, 300, 7, -300, std::numeric_limits<std::int64_t>::max()});
+  const Tensor x =
+      Tensor::of_int64s({5}, std::vector<std::int64_t>{-1, 300, 7, -300, std::numeric_limits<std::int64_t>::max()});
   CHECK(values_of<std::uint8_t>(convert(x.view(), DType::u8)) == std::vector<std::uint8_t>{0, 255, 7, 0, 255});
   CHECK(values_of<std::int8_t>(convert(x.view(), DType::i8)) == std::vector<std::int8_t>{-1, 127, 7, -128, 127});
   CHECK(values_of<std::uint64_t>(convert(x.view(), DType::u64))[0] == 0);
@@ -329,7 +332,13 @@ TEST_CASE("every code of a small integer and float survives the way through ever
     to_and_back(Tensor(DType::i8, {256}, all), wide);
     to_and_back(Tensor(DType::u8, {256}, all), wide);
     to_and_back(Tensor(DType::i4, {512}, all), wide);
-    to_and_back(Tensor(DType::u4, {511}, [&] { auto odd = all; odd[255] &= std::byte{15}; return odd; }()), wide);
+    to_and_back(Tensor(DType::u4, {511},
+                       [&] {
+                         auto odd = all;
+                         odd[255] &= std::byte{15};
+                         return odd;
+                       }()),
+                wide);
   }
   for (const DType wide : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     to_and_back(Tensor(DType::f4e2m1, {512}, all), wide);
