@@ -72,8 +72,8 @@ TEST_CASE("long paragraphs are wrapped") {
 
 TEST_CASE("the list names every pass and preset") {
   const std::string list = list_passes(toy_passes());
-  CHECK_THAT(list, ContainsSubstring("  toy-count     counts up\n"));
-  CHECK_THAT(list, ContainsSubstring("  @int8-cpu     8-bit weights"));
+  CHECK_THAT(list, ContainsSubstring("  toy-count      counts up\n"));
+  CHECK_THAT(list, ContainsSubstring("  @int8-cpu      8-bit weights"));
 }
 
 TEST_CASE("the Markdown page has a section per pass, is deterministic and escapes table cells") {
