@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Static quantization: float, onnxpress and onnxruntime.quantization on the same model and data, in one table.
+# Static quantization: float, onnxpress and onnxruntime.quantization (ORT; also with its reduce_range, for processors
+# without VNNI) on the same model and data, in one table.
 #
 #   compare_static.sh MODEL CALIB.npz EVAL.npz [FOLDER]
 #
@@ -24,4 +25,7 @@ fi
 python3 "$bench/measure.py" "$model" --base "$model" --eval "$eval" --tool float >"$scratch/float.json"
 python3 "$bench/measure.py" "$scratch/ours.onnx" --base "$model" --eval "$eval" >"$scratch/ours.json"
 python3 "$bench/peer_static.py" "$model" "$calib" "$eval" -o "$scratch/peer.onnx" >"$scratch/peer.json"
-python3 "$bench/table.py" "$scratch/float.json" "$scratch/ours.json" "$scratch/peer.json"
+python3 "$bench/peer_static.py" "$model" "$calib" "$eval" -o "$scratch/peer7.onnx" --reduce-range >"$scratch/peer7.json"
+python3 "$bench/table.py" "$scratch"/{float,ours,peer,peer7}.json
+grep -qw -e avx512_vnni -e avx_vnni -e avxvnni /proc/cpuinfo ||
+  echo "This processor has no VNNI: its kernels saturate on 8-bit weights, so the fair peer is the 7-bit one."

@@ -128,7 +128,8 @@ def model_bytes(path):
 def measure(tool, path, base, eval_path, metric):
     """One row of a comparison: `path` made by `tool` out of the float model `base`."""
     ops = optimized_ops(path)
-    return {"tool": tool, "metric": metric, "file_bytes": model_bytes(path),
-            "file_ratio": round(model_bytes(path) / model_bytes(base), 4), "value": round(METRICS[metric](path, eval_path), 4),
+    size = model_bytes(path)
+    return {"tool": tool, "metric": metric, "file_bytes": size, "file_ratio": round(size / model_bytes(base), 4),
+            "value": round(METRICS[metric](path, eval_path), 6),
             "integer_ops": sum(n for op, n in ops.items() if op in INTEGER_OPS),
             "float_ops": sum(n for op, n in ops.items() if op in FLOAT_OPS), "optimized_ops": ops}

@@ -132,8 +132,7 @@ Status ArraySource::plan(const DataOptions& options, const std::string& file, st
     OP_TRY(allocation_bytes(column.reader.dtype(), dims, column.reader.name()));
     OP_TRY(allocation_bytes(column.input.type.dtype, dims, column.reader.name()));
   }
-  description_ = fmt::format("{} ({}, {}{} samples", file, format, size_,
-                             size_ == available ? "" : fmt::format(" of {}", available));
+  description_ = fmt::format("{} ({}, {}", file, format, samples_text(size_, available));
   if (group_ > 1) description_ += fmt::format(" in runs of {}", group_);
   if (left_over > 0) description_ += fmt::format(", {} left over", left_over);
   description_ += remark + ")";

@@ -52,6 +52,11 @@ Result<std::size_t> wanted_samples(const DataOptions& options, std::size_t avail
   return std::min(available, options.samples.value_or(available));
 }
 
+std::string samples_text(std::size_t delivered, std::size_t available) {
+  const std::string of = delivered == available ? "" : fmt::format(" of {}", available);
+  return fmt::format("{}{} sample{}", delivered, of, available == 1 ? "" : "s");
+}
+
 SourceResult open_source(const DataOptions& options, std::span<const ValueInfo> inputs) {
   if (options.path.starts_with("random:")) {
     OP_TRY(refuse_image_options(options, "random"));

@@ -158,8 +158,8 @@ Status ImageSource::plan(const DataOptions& options, const std::string& folder, 
   std::vector<fs::path> paths;
   for (const Photo& photo : photos_) paths.push_back(photo.path);
   OP_LET(digest_, digest_of_files(paths));
-  description_ = fmt::format("{} (images, {}", folder, photos_.size());
-  description_ += chosen == available ? " samples" : fmt::format(" of {} samples, evenly spread", available);
+  description_ = fmt::format("{} (images, {}", folder, samples_text(photos_.size(), available));
+  if (chosen != available) description_ += ", evenly spread";
   if (group_ > 1) description_ += fmt::format(" in runs of {}", group_);
   description_ += left_over > 0 ? fmt::format(", {} left over)", left_over) : ")";
   return {};

@@ -153,11 +153,10 @@ SourceResult open_pb_source(const DataOptions& options, std::span<const ValueInf
       for (const auto& [number, path] : list) files.push_back(path);
     sets.push_back(std::move(set));
   }
-  const std::string count =
-      samples == folders.size() ? std::to_string(samples) : fmt::format("{} of {}", samples, folders.size());
   OP_LET(std::string digest, digest_of_files(files));
   auto source = std::make_unique<PbSource>(std::move(sets), std::vector(inputs.begin(), inputs.end()),
-                                           fmt::format("{} (pb, {} samples)", name, count), std::move(digest));
+                                           fmt::format("{} (pb, {})", name, samples_text(samples, folders.size())),
+                                           std::move(digest));
   // Data that do not fit should be known before work begins, not at the first run.
   OP_TRY(source->next());
   OP_TRY(source->rewind());

@@ -131,8 +131,9 @@ SourceResult open_random_source(const DataOptions& options, std::span<const Valu
     made.push_back(std::move(input));
   }
   const std::string note = freed.empty() ? "" : "; free dimensions set to 1: " + join(freed, ", ");
-  return std::make_unique<RandomSource>(std::move(made), seed, samples,
-                                        fmt::format("random:seed={} (synthetic, {} samples{})", seed, samples, note));
+  return std::make_unique<RandomSource>(
+      std::move(made), seed, samples,
+      fmt::format("random:seed={} (synthetic, {}{})", seed, samples_text(samples, samples), note));
 }
 
 }  // namespace onnxpress

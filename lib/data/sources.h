@@ -42,5 +42,7 @@ Result<std::string> digest_of_files(std::span<const std::filesystem::path> paths
 
 // min(options.samples, available). Error bad_input when that is none.
 Result<std::size_t> wanted_samples(const DataOptions& options, std::size_t available, const std::string& name);
+// "512 samples", "100 of 512 samples".
+std::string samples_text(std::size_t delivered, std::size_t available);
 
 }  // namespace onnxpress

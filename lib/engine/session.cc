@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
-#include <unordered_map>
+#include <functional>
 
 #include "base/file.h"
 #include "base/parallel.h"
@@ -87,7 +88,11 @@ Ort::SessionOptions runtime_options(unsigned threads, GraphOptimizationLevel lev
 }
 
 Ort::Session make_session(const OrtModel& model, Handover handover, Ort::SessionOptions& options) {
-  if (handover == Handover::inject && !model.weights.empty()) {
+  if (handover == Handover::address) {
+    // Some optimizers refuse tensors outside the proto when the model has no location, even those that are
+    // addresses. This one cannot hold files, so nothing can be opened below it.
+    options.AddConfigEntry(kOrtSessionOptionsModelExternalInitializersFileFolderPath, "/dev/null");
+  } else if (!model.weights.empty()) {
     std::vector<std::string> names;
     std::vector<Ort::Value> values;
     for (const NamedTensor& weight : model.weights) {
@@ -97,6 +102,29 @@ Ort::Session make_session(const OrtModel& model, Handover handover, Ort::Session
     options.AddExternalInitializers(names, values);
   }
   return Ort::Session(ort_env(), model.proto.data(), model.proto.size(), options);
+}
+
+struct Opened {
+  std::shared_ptr<const std::vector<NamedTensor>> weights;
+  Ort::Session session{nullptr};
+};
+
+// By address where that is known to work. Should one of the runtime's optimizers not cope with it, the public way
+// may still do; its error is the one to report.
+Result<Opened> open_runtime(const Model& model, const SessionOptions& options,
+                            const std::function<Ort::SessionOptions()>& make_options) {
+  const auto attempt = [&](Handover handover) -> Result<Opened> {
+    OP_LET(OrtModel built, make_ort_model(model, options, handover));
+    Ort::SessionOptions runtime = make_options();
+    Opened opened;
+    opened.session = make_session(built, handover, runtime);
+    opened.weights = std::make_shared<std::vector<NamedTensor>>(std::move(built.weights));
+    return opened;
+  };
+  const Handover first = handover_for(Ort::GetVersionString());
+  auto opened = guarded([&] { return attempt(first); });
+  if (opened || opened.error().code != Code::engine || first == Handover::inject) return opened;
+  return guarded([&] { return attempt(Handover::inject); });
 }
 
 bool within(const void* data, std::span<const std::byte> range) {
@@ -199,13 +227,13 @@ const std::vector<ValueInfo>& Session::inputs() const { return impl_->inputs; }
 const std::vector<ValueInfo>& Session::outputs() const { return impl_->outputs; }
 
 Result<std::unique_ptr<Session>> Session::open(const Model& model, const SessionOptions& options) {
+  OP_LET(Opened opened, open_runtime(model, options, [&] {
+           return runtime_options(options.threads, options.optimize ? ORT_ENABLE_ALL : ORT_DISABLE_ALL);
+         }));
   return guarded([&]() -> Result<std::unique_ptr<Session>> {
-    const Handover handover = handover_for(Ort::GetVersionString());
-    OP_LET(OrtModel built, make_ort_model(model, options, handover));
     auto impl = std::make_unique<Impl>();
-    Ort::SessionOptions runtime = runtime_options(options.threads, options.optimize ? ORT_ENABLE_ALL : ORT_DISABLE_ALL);
-    impl->session = make_session(built, handover, runtime);
-    impl->weights = std::make_shared<std::vector<NamedTensor>>(std::move(built.weights));
+    impl->weights = std::move(opened.weights);
+    impl->session = std::move(opened.session);
     impl->describe();
     return std::unique_ptr<Session>(new Session(std::move(impl)));
   });
@@ -269,13 +297,10 @@ class MemoryFile {
 Result<std::map<std::string, std::size_t>> optimized_ops(const Model& model, bool extended) {
   const MemoryFile file;
   if (!file.ok()) return fail(Code::io, "memory file: {}", errno_text(errno));
-  OP_TRY(guarded([&]() -> Status {
-    const Handover handover = handover_for(Ort::GetVersionString());
-    OP_LET(const OrtModel built, make_ort_model(model, {}, handover));
+  OP_TRY(open_runtime(model, {}, [&] {
     Ort::SessionOptions options = runtime_options(1, extended ? ORT_ENABLE_EXTENDED : ORT_ENABLE_ALL);
     options.SetOptimizedModelFilePath(file.path().c_str());
-    make_session(built, handover, options);
-    return {};
+    return options;
   }));
   OP_LET(const std::vector<std::byte> bytes, file.content());
   return count_ops(bytes);

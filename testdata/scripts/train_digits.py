@@ -85,9 +85,9 @@ class DigitsCnn(nn.Module):
         self.stem = nn.Conv2d(1, 32, 3, padding=1, bias=False)
         self.stem_bn = nn.BatchNorm2d(32)
         self.block1 = ResidualBlock(32, 3)
-        self.down1 = DepthwiseSeparable(32, 64)
-        self.block2 = ResidualBlock(64, 3)
-        self.down2 = DepthwiseSeparable(64, 128)
+        self.down1 = DepthwiseSeparable(32, 88)
+        self.block2 = ResidualBlock(88, 3)
+        self.down2 = DepthwiseSeparable(88, 128)
         self.block3 = ResidualBlock(128, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(128, 10)
@@ -234,7 +234,9 @@ def main():
     default = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=default, help="folder of models/ and data/")
-    out = parser.parse_args().out
+    parser.add_argument("--only", help="train this model only")
+    args = parser.parse_args()
+    out = args.out
     (out / "models").mkdir(parents=True, exist_ok=True)
     (out / "data").mkdir(parents=True, exist_ok=True)
 
@@ -249,6 +251,8 @@ def main():
             ("digits_transformer", DigitsTransformer, 150, 2e-3, False, 0.95),
             ("digits_lstm", DigitsLstm, 150, 5e-3, False, 0.95)]
     for name, build, epochs, rate, keep_batchnorm, wanted in jobs:
+        if args.only not in (None, name):
+            continue
         torch.manual_seed(SEED)
         model = build()
         train(model, train_x, train_y, epochs, rate)

@@ -24,9 +24,9 @@ auto open_at(const std::string& path, const std::string& labels = "", const std:
 TEST_CASE("open_source: the content decides, not the name") {
   TempDir dir;
   write_zip(dir.path("a.dat"), {{"x.npy", counting_npy<float>("<f4", "(1, 2)", 2)}});
-  CHECK(open_at(dir.path("a.dat")).value()->description() == "a.dat (npz, 1 samples)");
+  CHECK(open_at(dir.path("a.dat")).value()->description() == "a.dat (npz, 1 sample)");
   write_file(dir.path("b.dat"), counting_npy<float>("<f4", "(1, 2)", 2));
-  CHECK(open_at(dir.path("b.dat")).value()->description() == "b.dat (npy, 1 samples)");
+  CHECK(open_at(dir.path("b.dat")).value()->description() == "b.dat (npy, 1 sample)");
 }
 
 TEST_CASE("open_source: what is no data") {

@@ -71,7 +71,7 @@ TEST_CASE("image source: runs of several images, free and fixed") {
   CHECK(batches[1].samples == 1);
   auto fixed = require_source(folder.options, {input("x", DType::f32, {2, 4, 4, 3})});
   CHECK(fixed->size() == 2);
-  CHECK(fixed->description() == "photos (images, 2 samples in runs of 2, 1 left over)");
+  CHECK(fixed->description() == "photos (images, 2 of 3 samples in runs of 2, 1 left over)");
   batches = read_all(*fixed);
   REQUIRE(batches.size() == 1);
   CHECK(batches[0].inputs[0].tensor.dims() == Dims{2, 4, 4, 3});

@@ -64,7 +64,7 @@ TEST_CASE("pb source: sets by number, inputs by name or by number, outputs as ex
   }
   auto one = require_source(at(data.set(10) + "/"), kTwo);
   CHECK(one->size() == 1);
-  CHECK(one->description() == "test_data_set_10 (pb, 1 samples)");
+  CHECK(one->description() == "test_data_set_10 (pb, 1 sample)");
   Hasher hasher;
   for (const char* file : {"/input_0.pb", "/input_1.pb", "/output_0.pb", "/output_1.pb"})
     hasher.add(read_file(data.set(10) + file));

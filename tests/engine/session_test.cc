@@ -278,6 +278,7 @@ TEST_CASE("the optimized graph shows what is fused") {
   REQUIRE(extended);
   CHECK(*extended == std::map<std::string, std::size_t>{{"com.microsoft.FusedConv", 1}});
   const auto all = optimized_ops(model, false);
+  INFO((all ? "" : all.error().text()));
   REQUIRE(all);
   CHECK_FALSE(all->contains("Relu"));
 }

@@ -9,10 +9,10 @@ namespace {
 #define CUSTOM "<ir_version: 8, opset_import: [\"\": 17, \"my\": 1]> "
 
 TEST_CASE("clean-dead removes nodes and initializers that nothing reads, transitively") {
-  require_rewrite(
-      HEAD "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {3, 4}> "
-           "{ y = Add(x, a) p = Mul(x, b) q = Neg(p) }",
-      "clean-dead", HEAD "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { y = Add(x, a) }");
+  require_rewrite(HEAD
+                  "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {3, 4}> "
+                  "{ y = Add(x, a) p = Mul(x, b) q = Neg(p) }",
+                  "clean-dead", HEAD "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { y = Add(x, a) }");
 }
 
 TEST_CASE("clean-dead leaves a model alone in which everything is read") {
@@ -26,29 +26,31 @@ TEST_CASE("clean-dead keeps a node of which one output is read, and its unused o
 
 TEST_CASE("clean-dead removes a dead If with its bodies, and what only they read") {
   require_rewrite(
-      HEAD "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) "
-           "r = If (c) <then_branch = p () => (float[2] u) { u = Add(t, a) }, else_branch = q () => (float[2] v) "
-           "{ v = Neg(x) }> y = Relu(x) }",
+      HEAD
+      "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) "
+      "r = If (c) <then_branch = p () => (float[2] u) { u = Add(t, a) }, else_branch = q () => (float[2] v) "
+      "{ v = Neg(x) }> y = Relu(x) }",
       "clean-dead", HEAD "g (float[2] x, bool c) => (float[2] y) { y = Relu(x) }");
 }
 
 TEST_CASE("clean-dead works inside bodies and respects what they capture") {
-  require_rewrite(
-      HEAD "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) d = Abs(x) "
-           "y = If (c) <then_branch = p () => (float[2] u) { dead = Neg(d) u = Add(t, a) }, "
-           "else_branch = q () => (float[2] v) { v = Neg(x) }> }",
-      "clean-dead",
-      HEAD "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) "
-           "y = If (c) <then_branch = p () => (float[2] u) { u = Add(t, a) }, "
-           "else_branch = q () => (float[2] v) { v = Neg(x) }> }");
+  require_rewrite(HEAD
+                  "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) d = Abs(x) "
+                  "y = If (c) <then_branch = p () => (float[2] u) { dead = Neg(d) u = Add(t, a) }, "
+                  "else_branch = q () => (float[2] v) { v = Neg(x) }> }",
+                  "clean-dead",
+                  HEAD
+                  "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}> { t = Exp(x) "
+                  "y = If (c) <then_branch = p () => (float[2] u) { u = Add(t, a) }, "
+                  "else_branch = q () => (float[2] v) { v = Neg(x) }> }");
 }
 
 TEST_CASE("clean-dead keeps all parts of a live Loop body") {
-  require_untouched(
-      HEAD "g (float[2] x, int64 n, bool c) => (float[2] y) { t = Exp(x) "
-           "y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] s) => (bool co, float[2] r) "
-           "{ co = Identity(ci) r = Add(s, t) }> }",
-      "clean-dead");
+  require_untouched(HEAD
+                    "g (float[2] x, int64 n, bool c) => (float[2] y) { t = Exp(x) "
+                    "y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] s) => (bool co, float[2] r) "
+                    "{ co = Identity(ci) r = Add(s, t) }> }",
+                    "clean-dead");
 }
 
 TEST_CASE("clean-dead keeps an unused op of an unknown domain and what it reads, and says why") {
@@ -62,16 +64,17 @@ TEST_CASE("clean-dead keeps an unused op of an unknown domain and what it reads,
 }
 
 TEST_CASE("clean-dead keeps a dead If when a body of it holds an op of an unknown domain") {
-  require_untouched(
-      CUSTOM "g (float[2] x, bool c) => (float[2] y) { t = Exp(x) "
-             "r = If (c) <then_branch = p () => (float[2] u) { e = my.Log(t) u = Neg(x) }, "
-             "else_branch = q () => (float[2] v) { v = Neg(x) }> y = Relu(x) }",
-      "clean-dead");
+  require_untouched(CUSTOM
+                    "g (float[2] x, bool c) => (float[2] y) { t = Exp(x) "
+                    "r = If (c) <then_branch = p () => (float[2] u) { e = my.Log(t) u = Neg(x) }, "
+                    "else_branch = q () => (float[2] v) { v = Neg(x) }> y = Relu(x) }",
+                    "clean-dead");
 }
 
 TEST_CASE("clean-dead keeps an unused initializer that is also a graph input or output") {
-  Model model = parse(HEAD "g (float[2] x, float[2] a) => (float[2] y, float[2] b) "
-                           "<float[2] a = {1, 2}, float[2] b = {3, 4}> { y = Relu(x) }");
+  Model model = parse(HEAD
+                      "g (float[2] x, float[2] a) => (float[2] y, float[2] b) "
+                      "<float[2] a = {1, 2}, float[2] b = {3, 4}> { y = Relu(x) }");
   const std::string before = dump(model);
   PassContext context;
   CHECK_FALSE(run_pipeline(model, "clean-dead", &context).changed);
@@ -82,8 +85,9 @@ TEST_CASE("clean-dead keeps an unused initializer that is also a graph input or 
 
 TEST_CASE("clean-dead works inside functions") {
   const auto model = [](const char* extra) {
-    return std::string("<ir_version: 8, opset_import: [\"\": 17, \"local\": 1]> g (float[2] x) => (float[2] y) "
-                       "{ y = local.f(x) } <domain: \"local\", opset_import: [\"\": 17]> f (x) => (y) { ") +
+    return std::string(
+               "<ir_version: 8, opset_import: [\"\": 17, \"local\": 1]> g (float[2] x) => (float[2] y) "
+               "{ y = local.f(x) } <domain: \"local\", opset_import: [\"\": 17]> f (x) => (y) { ") +
            extra + " y = Relu(x) }";
   };
   require_rewrite(model("d = Exp(x)"), "clean-dead", model(""));
