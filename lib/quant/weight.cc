@@ -15,13 +15,16 @@ void raise_scales(TensorQuantization& how, const std::vector<double>& least) {
       how.params[i].scale = std::nextafter(static_cast<float>(least[i]), std::numeric_limits<float>::infinity());
 }
 
-Tensor transposed(const Tensor& codes) {  // one byte per code
-  const auto rows = static_cast<std::size_t>(codes.dims()[0]), cols = static_cast<std::size_t>(codes.dims()[1]);
-  Tensor out(codes.dtype(), {codes.dims()[1], codes.dims()[0]});
+// One byte per code.
+Tensor transposed(const Tensor& codes, std::int64_t blocks) {
+  const Dims dims = {codes.dims()[1], codes.dims()[0] / blocks};
+  Tensor out(codes.dtype(), blocks == 1 ? dims : Dims{blocks, dims[0], dims[1]});
+  const auto cols = static_cast<std::size_t>(dims[0]), rows = static_cast<std::size_t>(dims[1]);
   const auto from = codes.bytes();
   const auto to = out.mutable_bytes();
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < cols; ++c) to[c * rows + r] = from[r * cols + c];
+  for (std::size_t base = 0; base < from.size(); base += rows * cols)
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < cols; ++c) to[base + c * rows + r] = from[base + r * cols + c];
   return out;
 }
 
@@ -62,6 +65,7 @@ Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
   if (weight.dtype() != DType::f32) {
     OP_LET(weight, convert(weight.view(), DType::f32));
   }
+  if (!job.view.empty()) weight.reshape(job.view);
   if (job.factor != 1)
     for (float& value : weight.as_mutable<float>()) value *= job.factor;
   auto chosen = choose_tensor(weight.as<float>(), weight.dims(), job.dtype, true, job.axis, job.reduce_range);
@@ -80,7 +84,7 @@ Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
   }
   OP_LET(Tensor codes, quantize_tensor(weight.as<float>(), weight.dims(), *chosen));
   out.sqnr_db = sqnr(weight.as<float>(), codes, *chosen, layout);
-  out.codes = job.transpose ? transposed(codes) : std::move(codes);
+  out.codes = job.transpose ? transposed(codes, job.blocks) : std::move(codes);
   return out;
 }
 

@@ -19,7 +19,11 @@ struct WeightJob {
   DType dtype = DType::i8;            // i8: zero point 0; u8: zero point 128
   std::optional<std::int64_t> axis = {};  // one scale per index along it; none: one scale for the tensor
   bool reduce_range = false;          // 7 bits, for CPUs whose 8-bit products saturate
-  bool transpose = false;             // 2-D only: codes are stored transposed; axis counts before that
+  Dims view = {};                     // shape to see the weight in (same element count); none: its own
+  // Codes are stored transposed: the view [blocks * rows, cols] becomes [cols, rows], or [blocks, cols, rows] when
+  // there are several blocks (directions of an LSTM). The axis counts before that.
+  bool transpose = false;
+  std::int64_t blocks = 1;
   float factor = 1;                   // multiplied into the weight first (alpha of a Gemm)
   std::vector<double> least_scale = {};  // per channel: scales are raised to it (int32 bias overflow guard)
 };
