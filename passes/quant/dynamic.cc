@@ -19,6 +19,7 @@
 #include "ir/rewriters.h"
 #include "pass/pass.h"
 #include "pass/weights.h"
+#include "quant/target.h"
 #include "quant/weight.h"
 
 namespace onnxpress {
@@ -26,7 +27,7 @@ namespace {
 
 struct Options {
   bool per_channel = true;
-  bool reduce_range = false;
+  Target target = Target::automatic;
   std::int64_t min_elements = 1024;
 };
 
@@ -52,7 +53,9 @@ class QuantDynamic final : public Pass {
 
   static void describe(Schema<Options>& schema) {
     schema.add("per_channel", &Options::per_channel, "one weight scale per output channel")
-        .add("reduce_range", &Options::reduce_range, "7-bit weights, for x86 CPUs without VNNI, whose products saturate")
+        .add("target", &Options::target, target_choices(),
+             "what the model will run on; auto is this machine. On ort-x86 (no VNNI) scales of weights whose products "
+             "could saturate are raised")
         .add("min_elements", &Options::min_elements, "weights with fewer elements stay float: the added nodes would cost more",
              {0, {}});
   }
@@ -62,6 +65,7 @@ class QuantDynamic final : public Pass {
       context.journal.warning(fmt::format("DynamicQuantizeLinear needs opset 11, the model has {}", model.opset()));
       return Outcome{};
     }
+    context.journal.note("target: " + target_name(resolve(options_.target)));
     Work work(model, options_);
     for (const Graph* graph : model.graphs())
       for (const Node& node : graph->nodes())
@@ -90,18 +94,18 @@ class QuantDynamic final : public Pass {
       if (!type) return not_constant_reason(node, 1);
       if (const std::string refusal = weight_refusal(*type); !refusal.empty()) return refusal;
       if (node.graph().is_constant(node.input(0))) return "its data input is a constant: run fold-constants";
-      WeightJob job{.reader = &node.graph(), .name = std::string(node.input(1)), .reduce_range = options.reduce_range};
+      WeightJob job{.reader = &node.graph(), .name = std::string(node.input(1)), .per_channel = options.per_channel};
+      job.avoid_saturation = saturates(options.target) && !node.is("Conv");  // u8 x u8 cannot saturate
       if (node.is("Conv")) {
         if (!node.input(2).empty() && !node.graph().is_constant(node.input(2))) return "its bias is not a constant";
         job.dtype = DType::u8;
-        if (options.per_channel) job.axis = 0;
       } else {
         if (type->second.size() != 2) return "its weight is not a matrix";
         if (node.attr_int("transA", 0) != 0) return "transA has no integer form";
         if (node.attr_float("beta", 1) != 1 && !node.input(2).empty() && !node.graph().is_constant(node.input(2)))
           return "its C is not a constant and beta is not 1";
         job.transpose = node.attr_int("transB", 0) != 0;
-        if (options.per_channel) job.axis = job.transpose ? 0 : 1;
+        job.channel_axis = job.transpose ? 0 : 1;
         if (node.is("Gemm")) job.factor = node.attr_float("alpha", 1);
       }
       targets.push_back({node, {job_of(std::move(job))}});
@@ -119,8 +123,8 @@ class QuantDynamic final : public Pass {
       }
       for (const std::size_t slot : {1, 2}) {
         const Dims dims = node.graph().constant_type(node.input(slot))->second;
-        WeightJob job{.reader = &node.graph(), .name = std::string(node.input(slot)), .reduce_range = options.reduce_range};
-        job.axis = 0;
+        WeightJob job{.reader = &node.graph(), .name = std::string(node.input(slot))};
+        job.avoid_saturation = saturates(options.target);
         job.view = {dims[0] * dims[1], dims[2]};
         job.transpose = true;
         job.blocks = dims[0];
@@ -172,7 +176,7 @@ class QuantDynamic final : public Pass {
         rewriter.add_initializer(name, std::move(value));
         return name;
       };
-      const bool per_channel = job.axis.has_value();
+      const bool per_channel = job.per_channel;
       const bool is_conv = job.dtype == DType::u8, is_lstm = !job.view.empty();
       Tensor scale = weight.scale_tensor(per_channel), zero_point = weight.zero_point_tensor(per_channel && !is_conv);
       const auto channels = static_cast<std::int64_t>(weight.scales.size());
