@@ -156,7 +156,7 @@ std::string seconds_text(double seconds) {
   return fmt::format("{:.2f} s", seconds);
 }
 
-std::string type_text(const ValueType& type) {
+std::string value_type_text(const ValueType& type) {
   if (!type.is_tensor) return "not a tensor";
   std::string text(type.dtype == DType::undefined ? "?" : dtype_name(type.dtype));
   if (!type.shape) return text + "[...]";

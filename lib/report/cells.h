@@ -29,6 +29,6 @@ std::string short_text(double value);                     // four significant di
 std::string count_text(std::uint64_t value);              // "268346" -> "268,346"
 std::string ratio_text(std::uint64_t after, std::uint64_t before);  // "0.28x"; "-" when before is 0
 std::string seconds_text(double seconds);                 // "0.18 ms", "1.20 s", "12.3 us"
-std::string type_text(const ValueType& type);             // "float[N, 3, 32, 32]"; unknown dims "?"
+std::string value_type_text(const ValueType& type);             // "float[N, 3, 32, 32]"; unknown dims "?"
 
 }  // namespace onnxpress

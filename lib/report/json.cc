@@ -40,7 +40,7 @@ Json file_json(const FileReport& file) {
           {"hash", text_or_null(file.hash)}};
 }
 
-Json value_json(const ValueInfo& value) { return {{"name", value.name}, {"type", type_text(value.type)}}; }
+Json value_json(const ValueInfo& value) { return {{"name", value.name}, {"type", value_type_text(value.type)}}; }
 
 Json layer_json(const LayerStats& layer) {
   return {{"node", layer.node},

@@ -16,7 +16,6 @@ std::string markdown_text(std::string_view text, std::size_t width = kWidestCell
     switch (c) {
       case '&': out += "&amp;"; break;
       case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
       case '@': out += "&#64;"; break;
       case '|':
       case '\\':

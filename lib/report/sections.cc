@@ -96,9 +96,9 @@ Section size_section(const Report& report) {
 
 Section signature_section(const Report& report) {
   Section section{"Model", {{""}, {"name"}, {"type"}}, {}};
-  for (const ValueInfo& input : report.before.inputs) section.rows.push_back({"input", input.name, type_text(input.type)});
+  for (const ValueInfo& input : report.before.inputs) section.rows.push_back({"input", input.name, value_type_text(input.type)});
   for (const ValueInfo& output : report.before.outputs)
-    section.rows.push_back({"output", output.name, type_text(output.type)});
+    section.rows.push_back({"output", output.name, value_type_text(output.type)});
   std::vector<std::string> opsets;
   for (const auto& [domain, version] : report.before.opsets)
     opsets.push_back(fmt::format("{} {}", domain.empty() ? "ai.onnx" : domain, version));
@@ -230,11 +230,17 @@ Section skipped_section(const Report& report) {
   return section;
 }
 
+std::string gate_text(const Gate& gate, const std::optional<double>& value) {
+  if (!value) return "nan";
+  if (gate.name == "max-size") return human_bytes(static_cast<std::uint64_t>(std::max(0.0, *value)));
+  return gate.name == "min-sqnr" ? decibel_text(*value) + " dB" : short_text(*value);
+}
+
 Section gates_section(const Report& report) {
   Section section{"Gates", {{"gate"}, {"limit", true}, {"value", true}, {"result"}}, {}};
   for (const Gate& gate : report.gates)
-    section.rows.push_back({gate.name, number_text(gate.limit), gate.value ? short_text(*gate.value) : "nan",
-                            gate.pass ? "pass" : "FAIL"});
+    section.rows.push_back(
+        {gate.name, gate_text(gate, gate.limit), gate_text(gate, gate.value), gate.pass ? "pass" : "FAIL"});
   return section;
 }
 
@@ -261,6 +267,14 @@ Section provenance_section(const Report& report) {
     add(data.role + " preprocessing", data.formula);
   }
   return section;
+}
+
+std::vector<std::string> warning_lines(const Report& report) {
+  std::vector<std::string> lines = report.warnings;
+  const auto add = [&](const std::vector<std::string>& more) { lines.insert(lines.end(), more.begin(), more.end()); };
+  if (report.comparison) add(report.comparison->warnings);
+  if (report.evaluation) add(report.evaluation->warnings);
+  return lines;
 }
 
 std::vector<std::string> note_lines(const Report& report) {
@@ -290,8 +304,8 @@ std::vector<std::string> report_stamps(const Report& report) {
                                    data.role, data.description));
   for (const Gate& gate : report.gates)
     if (!gate.pass)
-      stamps.push_back(fmt::format("GATE FAILED: {} is {}, the limit is {}", gate.name,
-                                   gate.value ? short_text(*gate.value) : "nan", number_text(gate.limit)));
+      stamps.push_back(fmt::format("GATE FAILED: {} is {}, the limit is {}", gate.name, gate_text(gate, gate.value),
+                                   gate_text(gate, gate.limit)));
   return stamps;
 }
 
@@ -317,7 +331,7 @@ std::vector<Section> report_sections(const Report& report) {
   if (report.layers) add(layer_error_section(*report.layers));
   add(skipped_section(report));
   add({"Notes", {}, {}, note_lines(report)});
-  add({"Warnings", {}, {}, report.warnings});
+  add({"Warnings", {}, {}, warning_lines(report)});
   add(gates_section(report));
   add(provenance_section(report));
   return sections;
