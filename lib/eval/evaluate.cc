@@ -89,7 +89,7 @@ class Evaluator {
         before.push_back(&outputs[0][shared_.first[i]]);
         after.push_back(&outputs[1][shared_.second[i]]);
       }
-      OP_TRY(slot.pair.add(shared_.names, before, after));
+      OP_TRY(slot.pair.add(slot.batch, shared_.names, before, after, options_.metric == Metric::agreement));
     }
     return {};
   }

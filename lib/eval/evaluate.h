@@ -13,9 +13,10 @@
 namespace onnxpress {
 
 struct EvalOptions {
-  // automatic: top1 when there are labels and a class output; else (compare only) agreement when there is a class
-  // output, sqnr when not. Perplexity is computed only when asked for: whether the next token is what the model
-  // predicts cannot be seen from its shapes.
+  // automatic: top1 when there are labels and a class output [N, C]; else (compare only) agreement when there is a
+  // class output, or an output [N, S, C] beside tokens [N, S]; else sqnr. Agreement at the positions of any output
+  // [N, S, C] (detectors) and perplexity are computed only when asked for: that positions carry classes, or that the
+  // next token is what a model predicts, cannot be seen from shapes.
   Metric metric = Metric::automatic;
   unsigned jobs = 0;  // batches side by side, each in one thread; 0 = all cores
 };

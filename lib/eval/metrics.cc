@@ -110,7 +110,7 @@ std::optional<ScoreShape> score_shape(const TensorView& tensor, bool per_positio
     if (dims.size() != 3 || dims[2] < 2) return std::nullopt;
     return ScoreShape{size(0) * size(1), size(2)};
   }
-  if (dims.size() < 2 || dims[1] < 2) return std::nullopt;
+  if (dims.size() < 2 || dims.size() == 3 || dims[1] < 2) return std::nullopt;
   for (const std::int64_t dim : dims.subspan(2))
     if (dim != 1) return std::nullopt;
   return ScoreShape{size(0), size(1)};

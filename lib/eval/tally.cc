@@ -129,8 +129,8 @@ void ModelTally::merge(const ModelTally& other) {
   merge_maps(misfits, other.misfits);
 }
 
-Status PairTally::add(const std::vector<std::string>& names, std::span<const Tensor* const> before,
-                      std::span<const Tensor* const> after) {
+Status PairTally::add(const Batch& batch, const std::vector<std::string>& names, std::span<const Tensor* const> before,
+                      std::span<const Tensor* const> after, bool any_position) {
   assert(names.size() == before.size() && names.size() == after.size());
   // [N, C] wins over [N, S, C]; within each, the first output.
   for (const bool per_position : {false, true}) {
@@ -138,6 +138,7 @@ Status PairTally::add(const std::vector<std::string>& names, std::span<const Ten
     for (std::size_t i = 0; i < names.size() && agreement.empty(); ++i) {
       const auto scores = score_shape(before[i]->view(), per_position);
       if (!scores || before[i]->dims() != after[i]->dims() || !is_float(after[i]->dtype())) continue;
+      if (per_position && !any_position && token_input(batch, before[i]->dims()) == nullptr) continue;
       OP_LET(const auto a, to_floats(before[i]->view()));
       OP_LET(const auto b, to_floats(after[i]->view()));
       agreement[names[i]].add(a, b, scores->classes);

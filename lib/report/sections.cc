@@ -86,6 +86,10 @@ Section size_section(const Report& report) {
   count("parameters", before.parameters, &ModelStats::parameters);
   count("non-zeros", before.nonzeros, &ModelStats::nonzeros);
   table.add("MACs", before.macs, after ? std::optional(after->macs) : std::nullopt, human_count);
+  // All unknown is not zero.
+  const auto unknown = [](const ModelStats& stats) { return stats.macs == 0 && !stats.macs_unknown.empty(); };
+  if (unknown(before)) table.section.rows.back()[1] = "unknown";
+  if (after != nullptr && unknown(*after)) table.section.rows.back()[2] = "unknown";
   count("nodes", before.nodes, &ModelStats::nodes);
   auto& notes = table.section.notes;
   if (std::string note = free_dims_note(before); !note.empty()) notes.push_back(std::move(note));

@@ -91,6 +91,20 @@ TEST_CASE("Without classes the headline is the SQNR and there is no drop") {
   CHECK(result->headline() == nullptr);
 }
 
+TEST_CASE("Positions of a detector agree only when asked") {
+  const char* boxes = HEAD "g (float[N, 4, 2] x) => (float[N, 4, 2] y) { y = Neg(x) }";
+  Batch batch;
+  batch.inputs.push_back({"x", Tensor::of_floats({1, 4, 2}, testing::random_floats(8, 1))});
+  MemorySource source({batch});
+  const auto unasked = compare(testing::parse(boxes), testing::parse(boxes), source);
+  REQUIRE(unasked);
+  CHECK(unasked->metric == Metric::sqnr);
+  CHECK(unasked->scores.empty());
+  const auto asked = compare(testing::parse(boxes), testing::parse(boxes), source, {.metric = Metric::agreement});
+  REQUIRE(asked);
+  CHECK(asked->headline()->count == 4);
+}
+
 TEST_CASE("Perplexity of a token model") {
   // The logits are a fixed row of log probabilities: 1/2, 1/4, 1/4.
   const char* text = HEAD

@@ -71,6 +71,7 @@ TEST_CASE("Class scores are [N, C] with trailing ones, or [N, S, C] per position
   CHECK(shape(DType::f32, {2, 5, 7}, true)->rows == 10);
   CHECK(shape(DType::f32, {2, 5, 7}, true)->classes == 7);
   CHECK_FALSE(shape(DType::f32, {4, 1}, false));
+  CHECK_FALSE(shape(DType::f32, {4, 10, 1}, false));
   CHECK_FALSE(shape(DType::f32, {4}, false));
   CHECK_FALSE(shape(DType::f32, {0, 10}, false));
   CHECK_FALSE(shape(DType::i64, {4, 10}, false));

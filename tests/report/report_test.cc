@@ -100,6 +100,14 @@ TEST_CASE("Warnings of the evaluation are among the warnings") {
   CHECK(report_markdown(report).contains("output y after: 9 NaN values"));
 }
 
+TEST_CASE("MACs nobody could count are not zero") {
+  Report report = inspect_report();
+  report.before.macs = 0;
+  CHECK(report_text(report).contains("MACs                   unknown"));
+  report.before.macs_unknown.clear();
+  CHECK_FALSE(report_text(report).contains("unknown"));
+}
+
 TEST_CASE("Text: no escape sequences unless colour is asked for") {
   CHECK_FALSE(report_text(sample_report()).contains('\x1b'));
   CHECK(report_text(sample_report(), {.color = true}).contains("\x1b[1m"));
