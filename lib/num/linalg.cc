@@ -73,8 +73,8 @@ Result<Svd> thin_svd(std::span<const double> a, std::size_t rows, std::size_t co
   Svd svd{rows, cols, std::vector<double>(rows * k), std::vector<double>(k), std::vector<double>(k * cols)};
   const auto m = static_cast<lapack_int>(cols), n = static_cast<lapack_int>(rows), mn = static_cast<lapack_int>(k);
   std::vector<double> work(a.begin(), a.end());
-  lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', m, n, work.data(), m, svd.s.data(), svd.vt.data(), m,
-                                   svd.u.data(), mn);
+  lapack_int info =
+      LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', m, n, work.data(), m, svd.s.data(), svd.vt.data(), m, svd.u.data(), mn);
   if (info > 0) {
     work.assign(a.begin(), a.end());
     std::vector<double> superdiagonal(k);

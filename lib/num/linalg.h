@@ -24,8 +24,8 @@ void gemm(const GemmShape& shape, double alpha, std::span<const double> a, std::
 // Thin singular value decomposition a = u diag(s) vt of a [rows, cols], with k = min(rows, cols).
 struct Svd {
   std::size_t rows = 0, cols = 0;
-  std::vector<double> u;   // [rows, k], orthonormal columns; the largest |component| of each (the first one) is positive
-  std::vector<double> s;   // [k], descending, not negative
+  std::vector<double> u;  // [rows, k], orthonormal columns; the largest |component| of each (the first one) is positive
+  std::vector<double> s;  // [k], descending, not negative
   std::vector<double> vt;  // [k, cols], orthonormal rows
 };
 // LAPACK's divide and conquer (gesdd), then plain QR iteration (gesvd) when that does not converge.

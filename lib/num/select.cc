@@ -25,10 +25,16 @@ auto with_keys(DType dtype, bool wide, Fn fn) {
     return fn(element, [=](T value) { return float_key(to_float(value)); });
   };
   switch (dtype) {
-    case DType::f16: return by_width(std::uint16_t{}, half_to_float);
-    case DType::bf16: return by_width(std::uint16_t{}, bfloat16_to_float);
-    case DType::f64: assert(wide); return fn(double{}, double_key);
-    default: assert(dtype == DType::f32); return by_width(float{}, [](float value) { return value; });
+    case DType::f16:
+      return by_width(std::uint16_t{}, half_to_float);
+    case DType::bf16:
+      return by_width(std::uint16_t{}, bfloat16_to_float);
+    case DType::f64:
+      assert(wide);
+      return fn(double{}, double_key);
+    default:
+      assert(dtype == DType::f32);
+      return by_width(float{}, [](float value) { return value; });
   }
 }
 

@@ -120,15 +120,13 @@ std::vector<Nodes> split_regions(const Graph& graph, const Nodes& nodes) {
   };
   std::unordered_map<std::string, std::size_t> owner;  // of a value or a large constant: the first node that has it
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (!is_shape_query(nodes[i])) {
-      for (const std::string& input : nodes[i].inputs()) {
-        const auto found = owner.find(input);
-        if (found != owner.end()) {
-          const auto [low, high] = std::minmax({find(i), find(found->second)});
-          parent[high] = low;
-        } else if (constant_bytes(graph, input) >= kJoinBytes) {
-          owner.emplace(input, i);
-        }
+    for (const std::string& input : nodes[i].inputs()) {
+      const auto found = owner.find(input);
+      if (found != owner.end()) {
+        const auto [low, high] = std::minmax({find(i), find(found->second)});
+        parent[high] = low;
+      } else if (constant_bytes(graph, input) >= kJoinBytes) {
+        owner.emplace(input, i);
       }
     }
     for (std::string& output : nodes[i].outputs()) owner.emplace(std::move(output), i);

@@ -85,7 +85,8 @@ std::expected<Site, std::string> find_site(const Node& node) {
                                ? "its weight is a Constant node of a function, which can hold no factors"
                                : "its weight is a Constant node: run clean-constants first");
   if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::f16 && dtype != DType::bf16)
-    return std::unexpected(fmt::format("weight '{}' is {}, not a float of 16 bits or more", site.weight(), dtype_name(dtype)));
+    return std::unexpected(
+        fmt::format("weight '{}' is {}, not a float of 16 bits or more", site.weight(), dtype_name(dtype)));
   if (std::string refusal = shape_refusal(node, dims); !refusal.empty()) return std::unexpected(std::move(refusal));
   site.m = static_cast<std::size_t>(dims[0]);
   site.n = static_cast<std::size_t>(dims[1]);
@@ -142,9 +143,11 @@ class LowrankSvd final : public Pass {
         .add("ratio", &Options::ratio, "keep this share of the layer's weights: rank = ratio * m n / (m + n)", {0, 1})
         .add("energy", &Options::energy,
              "keep the smallest rank that holds this share of the sum of squares; 0.98 when rank, ratio and energy are "
-             "not given", {0, 1})
+             "not given",
+             {0, 1})
         .add("round_to", &Options::round_to, "round the rank up to a multiple, where that still saves", {1, {}})
-        .add("min_saving", &Options::min_saving, "leave a layer that would save a smaller share of its weights", {0, 1});
+        .add("min_saving", &Options::min_saving, "leave a layer that would save a smaller share of its weights",
+             {0, 1});
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -154,7 +157,8 @@ class LowrankSvd final : public Pass {
     std::uint64_t largest = 0;
     for (const Weight& weight : weights)
       largest = std::max(largest, thin_svd_bytes(weight.sites[0].m, weight.sites[0].n));
-    const unsigned jobs = jobs_within(context.jobs, largest, context.memory_limit == 0 ? kInFlight : context.memory_limit);
+    const unsigned jobs =
+        jobs_within(context.jobs, largest, context.memory_limit == 0 ? kInFlight : context.memory_limit);
     Rewriters rewriters(model);
     OP_TRY(execute_and_commit<Factors>(
         weights.size(), jobs, [&](std::size_t i) { return factor(weights[i]); },
@@ -194,7 +198,8 @@ class LowrankSvd final : public Pass {
     std::vector<Use> readers;
     for (const Site& site : weight.sites) readers.push_back({site.node, site.slot, false});
     std::string reason = foreign_reader(weight.initializer.graph(), weight.initializer.name(), readers);
-    if (reason.empty() && std::ranges::any_of(weight.sites, is_factored)) reason = "it is half of a low-rank pair already";
+    if (reason.empty() && std::ranges::any_of(weight.sites, is_factored))
+      reason = "it is half of a low-rank pair already";
     if (reason.empty()) return false;
     for (const Site& site : weight.sites) context.skipped(site.node, reason);
     return true;
@@ -219,7 +224,8 @@ class LowrankSvd final : public Pass {
 
   // "" when rank r saves enough.
   std::string saving_refusal(std::size_t rank, std::size_t m, std::size_t n) const {
-    const std::string numbers = fmt::format("rank {} of {}x{} takes {} weights instead of {}", rank, m, n, rank * (m + n), m * n);
+    const std::string numbers =
+        fmt::format("rank {} of {}x{} takes {} weights instead of {}", rank, m, n, rank * (m + n), m * n);
     if (!saves(rank, m, n)) return numbers + ": not smaller";
     const double saving = 1 - static_cast<double>(rank * (m + n)) / static_cast<double>(m * n);
     return saving < options_.min_saving ? fmt::format("{}: saves less than {}", numbers, options_.min_saving) : "";
@@ -257,14 +263,15 @@ class LowrankSvd final : public Pass {
         context.skipped(site.node, factors.refusal);
         continue;
       }
-      context.done(site.node, fmt::format("rank {} of {}x{}: {} -> {} weights, {:.3f} % of the energy", factors.rank,
-                                          site.m, site.n, site.m * site.n, factors.rank * (site.m + site.n),
-                                          100 * factors.energy));
+      context.done(site.node,
+                   fmt::format("rank {} of {}x{}: {} -> {} weights, {:.3f} % of the energy", factors.rank, site.m,
+                               site.n, site.m * site.n, factors.rank * (site.m + site.n), 100 * factors.energy));
     }
     if (!factors.refusal.empty()) return;
     Rewriter& rewriter = rewriters.of(weight.initializer.graph());
     const std::string name(weight.initializer.name());
-    const std::string left = rewriter.fresh_value(name + "_lowrank_a"), right = rewriter.fresh_value(name + "_lowrank_b");
+    const std::string left = rewriter.fresh_value(name + "_lowrank_a"),
+                      right = rewriter.fresh_value(name + "_lowrank_b");
     // Up to opset 10 a Gemm must have a bias; beta = 0 says that it is none.
     std::string no_bias;
     const bool needs_bias = weight.initializer.graph().model().opset() < 11;
@@ -306,15 +313,16 @@ PassInfo info_lowrank_svd() {
       .summary = "Split MatMul, Gemm and 1x1 Conv into two thin ones by truncated SVD",
       .description =
           "W [m, n] = U S V^T becomes A B with A = U_r sqrt(S_r) [m, r] and B = sqrt(S_r) V_r^T [r, n], the best "
-          "approximation of rank r: MatMul(W) => MatMul(A), MatMul(B), and likewise Gemm (transposed or not; alpha, beta "
-          "and bias stay on the second) and 1x1 Conv of one group (strides, pads and dilations on the first, bias on the "
-          "second). The constant may be either operand. A shared weight is factored once.\n\n"
+          "approximation of rank r: MatMul(W) => MatMul(A), MatMul(B), and likewise Gemm (transposed or not; alpha, "
+          "beta and bias stay on the second) and 1x1 Conv of one group (strides, pads and dilations on the first, "
+          "bias on the second). The constant may be either operand. A shared weight is factored once.\n\n"
           "The rank comes from one of rank, ratio and energy. Layers that would not get smaller are left, with the "
-          "numbers in the report: r (m + n) must be below m n. So are larger kernels, grouped convolutions, weights that "
-          "are graph inputs or outputs or that something else reads, and pairs that are low-rank already.",
+          "numbers in the report: r (m + n) must be below m n. So are larger kernels, grouped convolutions, weights "
+          "that are graph inputs or outputs or that something else reads, and pairs that are low-rank already.",
       .example = "lowrank-svd{energy=0.95 round_to=16}",
-      .references = {"Eckart and Young, The approximation of one matrix by another of lower rank, Psychometrika 1, 1936",
-                     "Denton et al., Exploiting Linear Structure Within Convolutional Networks, arXiv 1404.0736"},
+      .references =
+          {"Eckart and Young, The approximation of one matrix by another of lower rank, Psychometrika 1, 1936",
+           "Denton et al., Exploiting Linear Structure Within Convolutional Networks, arXiv 1404.0736"},
       .idempotent = true,
       .lossy = true,
   });

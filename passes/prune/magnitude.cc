@@ -79,7 +79,8 @@ class PruneMagnitude final : public Pass {
         .add("scope", &Options::scope, {{"local", Scope::local}, {"global", Scope::global}},
              "reach the sparsity in every tensor, or over all of them by one common threshold")
         .add("ops", &Options::ops,
-             "operators whose weights are pruned: Conv, ConvTranspose, DeformConv, Gemm, MatMul, LSTM, GRU, RNN, Gather")
+             "operators whose weights are pruned, of Conv, ConvTranspose, DeformConv, Gemm, MatMul, LSTM, GRU, RNN and "
+             "Gather")
         .add("min_elements", &Options::min_elements, "smaller tensors are left as they are", {0, {}});
   }
 
@@ -235,7 +236,8 @@ class PruneMagnitude final : public Pass {
       if (pruned.zeroed == 0)
         context.skipped(reader.node, fmt::format("{} is sparse enough: {:.2f} %", what, percent(pruned.zeros)));
       else
-        context.done(reader.node, fmt::format("{}: sparsity {:.2f} -> {:.2f} %", what, percent(pruned.zeros), percent(after)));
+        context.done(reader.node,
+                     fmt::format("{}: sparsity {:.2f} -> {:.2f} %", what, percent(pruned.zeros), percent(after)));
     }
     if (pruned.zeroed == 0) return;
     Rewriter& rewriter = rewriters.of(*weight.scope);
@@ -254,16 +256,17 @@ PassInfo info_prune_magnitude() {
   return describe_pass<PruneMagnitude, Options>({
       .summary = "Zero the weights of smallest magnitude",
       .description =
-          "W' = W with its k smallest |W[i]| set to zero, k = floor(sparsity * n): per tensor with scope=local, over all "
-          "weights together by plain |w| with scope=global. Existing zeros count, and ties go to the first in tensor and "
-          "index order, so that the sparsity is reached exactly and a second run changes nothing.\n\n"
+          "W' = W with its k smallest |W[i]| set to zero, k = floor(sparsity * n): per tensor with scope=local, over "
+          "all weights together by plain |w| with scope=global. Existing zeros count, and ties go to the first in "
+          "tensor and index order, so that the sparsity is reached exactly and a second run changes nothing.\n\n"
           "Pruned are the weight inputs of the operators in ops, in bodies of If/Loop/Scan and functions too; a shared "
-          "weight once. Never touched: biases, norm parameters, one-axis tensors, integer weights, weights that are graph "
-          "inputs or outputs, and weights that something else reads as well.\n\n"
-          "The graph stays the same: zeros make the file smaller once it is compressed or stored sparse. Dense runtimes do "
-          "not run faster for it.",
+          "weight once. Never touched: biases, norm parameters, one-axis tensors, integer weights, weights that are "
+          "graph inputs or outputs, and weights that something else reads as well.\n\n"
+          "The graph stays the same: zeros make the file smaller once it is compressed or stored sparse. Dense "
+          "runtimes do not run faster for it.",
       .example = "prune-magnitude{sparsity=0.3 scope=global}",
-      .references = {"Han et al., Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626"},
+      .references =
+          {"Han et al., Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626"},
       .idempotent = true,
       .lossy = true,
   });

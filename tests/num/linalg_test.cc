@@ -74,7 +74,8 @@ TEST_CASE("gemm with an empty side") {
 }
 
 TEST_CASE("The SVD multiplies back, is orthonormal, sorted and signed") {
-  for (const auto& [rows, cols] : {std::pair<std::size_t, std::size_t>{1, 1}, {1, 7}, {7, 1}, {6, 6}, {30, 11}, {11, 30}, {90, 4}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<std::size_t, std::size_t>{1, 1}, {1, 7}, {7, 1}, {6, 6}, {30, 11}, {11, 30}, {90, 4}}) {
     INFO(rows << "x" << cols);
     const std::size_t k = std::min(rows, cols);
     const auto a = random_doubles(rows * cols, static_cast<unsigned>(rows * 100 + cols));

@@ -39,8 +39,10 @@ std::vector<double> pruned_by_sort(std::vector<double> values, std::uint64_t k) 
 std::vector<double> as_doubles(const Tensor& tensor) {
   std::vector<double> values;
   switch (tensor.dtype()) {
-    case DType::f64: return {tensor.as<double>().begin(), tensor.as<double>().end()};
-    case DType::f32: return {tensor.as<float>().begin(), tensor.as<float>().end()};
+    case DType::f64:
+      return {tensor.as<double>().begin(), tensor.as<double>().end()};
+    case DType::f32:
+      return {tensor.as<float>().begin(), tensor.as<float>().end()};
     case DType::f16:
       for (const std::uint16_t bits : tensor.as<std::uint16_t>()) values.push_back(half_to_float(bits));
       return values;
@@ -107,17 +109,18 @@ TEST_CASE("Selection equals a stable sort") {
   }
   SECTION("every kind of number") {
     using limits = std::numeric_limits<float>;
-    require_like_sort({floats({limits::quiet_NaN(), -0.0F, limits::infinity(), 1, limits::denorm_min(), -limits::max(),
-                               -limits::denorm_min(), 0, limits::min(), -limits::infinity(), -1, -limits::quiet_NaN()})},
-                      false);
+    require_like_sort(
+        {floats({limits::quiet_NaN(), -0.0F, limits::infinity(), 1, limits::denorm_min(), -limits::max(),
+                 -limits::denorm_min(), 0, limits::min(), -limits::infinity(), -1, -limits::quiet_NaN()})},
+        false);
   }
   SECTION("half") {
     require_like_sort({halves({0x7e00, 0x8000, 0x7c00, 0x3c00, 0x0001, 0xfbff, 0x8001, 0, 0x0400, 0xbc00, 0x3c00})},
                       false);
   }
   SECTION("bfloat16") {
-    require_like_sort({halves({0x7fc0, 0x8000, 0x7f80, 0x3f80, 0x0001, 0xff7f, 0x8001, 0, 0x0080, 0xbf80}, DType::bf16)},
-                      false);
+    require_like_sort(
+        {halves({0x7fc0, 0x8000, 0x7f80, 0x3f80, 0x0001, 0xff7f, 0x8001, 0, 0x0080, 0xbf80}, DType::bf16)}, false);
   }
   SECTION("double tells apart what float does not") {
     require_like_sort({doubles({1 + 1e-12, 1, -(1 + 1e-13), 1e-300, -1e-320, 0, 1 + 1e-12, 1e300})}, true);

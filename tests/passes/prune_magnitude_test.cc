@@ -54,17 +54,20 @@ std::uint64_t zeros_of(const Model& model, std::string_view name) {
 
 TEST_CASE("prune-magnitude zeroes the smallest weights and nothing else") {
   require_rewrite(
-      HEAD "g (float[1,2,5,5] x) => (float[1,2,5,5] y) <float[2,2,1,1] W = {4.0, -1.0, 2.0, -3.0}, float[2] b = {0.1, 0.2}>"
-           "{ y = Conv(x, W, b) }",
+      HEAD
+      "g (float[1,2,5,5] x) => (float[1,2,5,5] y) <float[2,2,1,1] W = {4.0, -1.0, 2.0, -3.0}, float[2] b = {0.1, 0.2}>"
+      "{ y = Conv(x, W, b) }",
       prune("sparsity=0.5"),
-      HEAD "g (float[1,2,5,5] x) => (float[1,2,5,5] y) <float[2,2,1,1] W = {4.0, 0.0, 0.0, -3.0}, float[2] b = {0.1, 0.2}>"
-           "{ y = Conv(x, W, b) }");
+      HEAD
+      "g (float[1,2,5,5] x) => (float[1,2,5,5] y) <float[2,2,1,1] W = {4.0, 0.0, 0.0, -3.0}, float[2] b = {0.1, 0.2}>"
+      "{ y = Conv(x, W, b) }");
 }
 
 TEST_CASE("prune-magnitude rounds the count down and gives ties to the first") {
-  require_rewrite(HEAD "g (float[n,1] x) => (float[n,5] y) <float[1,5] W = {1.0, -1.0, 1.0, 2.0, 1.0}> { y = MatMul(x, W) }",
-                  prune("sparsity=0.5"),
-                  HEAD "g (float[n,1] x) => (float[n,5] y) <float[1,5] W = {0.0, 0.0, 1.0, 2.0, 1.0}> { y = MatMul(x, W) }");
+  require_rewrite(
+      HEAD "g (float[n,1] x) => (float[n,5] y) <float[1,5] W = {1.0, -1.0, 1.0, 2.0, 1.0}> { y = MatMul(x, W) }",
+      prune("sparsity=0.5"),
+      HEAD "g (float[n,1] x) => (float[n,5] y) <float[1,5] W = {0.0, 0.0, 1.0, 2.0, 1.0}> { y = MatMul(x, W) }");
 }
 
 TEST_CASE("prune-magnitude counts the zeros that are there") {
@@ -72,7 +75,8 @@ TEST_CASE("prune-magnitude counts the zeros that are there") {
                   prune("sparsity=0.5"),
                   HEAD "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.0, 3.0, 0.0, 2.0}> { y = MatMul(x, W) }");
   for (const char* scope : {"local", "global"})
-    require_untouched(HEAD "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.0, 3.0, 0.0, 2.0}> { y = MatMul(x, W) }",
+    require_untouched(HEAD
+                      "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.0, 3.0, 0.0, 2.0}> { y = MatMul(x, W) }",
                       prune(fmt::format("sparsity=0.5 scope={}", scope)));
 }
 
@@ -87,26 +91,31 @@ TEST_CASE("prune-magnitude at the ends of the range") {
 
 TEST_CASE("prune-magnitude scope=global has one threshold") {
   require_rewrite(
-      HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {1.0, 2.0, 3.0, 4.0}, float[2,2] B = {5.0, -1.0, 6.0, 7.0}>"
-           "{ a = MatMul(x, A) y = MatMul(a, B) }",
+      HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {1.0, 2.0, 3.0, 4.0}, float[2,2] B = {5.0, -1.0, 6.0, 7.0}>"
+      "{ a = MatMul(x, A) y = MatMul(a, B) }",
       prune("sparsity=0.5 scope=global"),
-      HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {0.0, 0.0, 0.0, 4.0}, float[2,2] B = {5.0, 0.0, 6.0, 7.0}>"
-           "{ a = MatMul(x, A) y = MatMul(a, B) }");
+      HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {0.0, 0.0, 0.0, 4.0}, float[2,2] B = {5.0, 0.0, 6.0, 7.0}>"
+      "{ a = MatMul(x, A) y = MatMul(a, B) }");
 }
 
 TEST_CASE("prune-magnitude scope=global gives ties to the first tensor") {
   require_rewrite(
-      HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] B = {1.0, 1.0, 1.0, 1.0}, float[2,2] A = {1.0, 9.0, -1.0, 1.0}>"
-           "{ a = MatMul(x, A) y = MatMul(a, B) }",
+      HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] B = {1.0, 1.0, 1.0, 1.0}, float[2,2] A = {1.0, 9.0, -1.0, 1.0}>"
+      "{ a = MatMul(x, A) y = MatMul(a, B) }",
       prune("sparsity=0.625 scope=global"),
-      HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] B = {0.0, 0.0, 1.0, 1.0}, float[2,2] A = {0.0, 9.0, 0.0, 0.0}>"
-           "{ a = MatMul(x, A) y = MatMul(a, B) }");
+      HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] B = {0.0, 0.0, 1.0, 1.0}, float[2,2] A = {0.0, 9.0, 0.0, 0.0}>"
+      "{ a = MatMul(x, A) y = MatMul(a, B) }");
 }
 
 TEST_CASE("prune-magnitude reaches the sparsity exactly, at any thread count") {
   for (const std::uint64_t percent : {1U, 29U, 50U, 57U, 99U}) {
     for (const char* scope : {"local", "global"}) {
-      const std::string pipeline = prune(fmt::format("sparsity={} scope={}", static_cast<double>(percent) / 100, scope));
+      const std::string pipeline =
+          prune(fmt::format("sparsity={} scope={}", static_cast<double>(percent) / 100, scope));
       Model model = parse(three_layers());
       PassContext context;
       context.jobs = 8;
@@ -129,28 +138,35 @@ TEST_CASE("prune-magnitude reaches the sparsity exactly, at any thread count") {
 
 TEST_CASE("prune-magnitude takes every float type") {
   // 1, -0.5, 2, 0.25 as half and bfloat16 bits.
-  require_rewrite("<ir_version: 8, opset_import: [\"\": 17]> g (float16[n,1] x) => (float16[n,4] y) "
-                  "<float16[1,4] W = {15360, 47104, 16384, 13312}> { y = MatMul(x, W) }",
+  require_rewrite(
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float16[n,1] x) => (float16[n,4] y) "
+      "<float16[1,4] W = {15360, 47104, 16384, 13312}> { y = MatMul(x, W) }",
+      prune("sparsity=0.5"),
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float16[n,1] x) => (float16[n,4] y) "
+      "<float16[1,4] W = {15360, 0, 16384, 0}> { y = MatMul(x, W) }");
+  require_rewrite(HEAD
+                  "g (bfloat16[n,1] x) => (bfloat16[n,4] y) <bfloat16[1,4] W = {16256, 48896, 16384, 16000}>"
+                  "{ y = MatMul(x, W) }",
                   prune("sparsity=0.5"),
-                  "<ir_version: 8, opset_import: [\"\": 17]> g (float16[n,1] x) => (float16[n,4] y) "
-                  "<float16[1,4] W = {15360, 0, 16384, 0}> { y = MatMul(x, W) }");
-  require_rewrite(HEAD "g (bfloat16[n,1] x) => (bfloat16[n,4] y) <bfloat16[1,4] W = {16256, 48896, 16384, 16000}>"
-                       "{ y = MatMul(x, W) }",
-                  prune("sparsity=0.5"),
-                  HEAD "g (bfloat16[n,1] x) => (bfloat16[n,4] y) <bfloat16[1,4] W = {16256, 0, 16384, 0}>"
-                       "{ y = MatMul(x, W) }");
-  require_rewrite(HEAD "g (double[n,1] x) => (double[n,2] y) <double[1,2] W = {1.0000000001, 1.0}> { y = MatMul(x, W) }",
-                  prune("sparsity=0.5"),
-                  HEAD "g (double[n,1] x) => (double[n,2] y) <double[1,2] W = {1.0000000001, 0.0}> { y = MatMul(x, W) }");
+                  HEAD
+                  "g (bfloat16[n,1] x) => (bfloat16[n,4] y) <bfloat16[1,4] W = {16256, 0, 16384, 0}>"
+                  "{ y = MatMul(x, W) }");
+  require_rewrite(
+      HEAD "g (double[n,1] x) => (double[n,2] y) <double[1,2] W = {1.0000000001, 1.0}> { y = MatMul(x, W) }",
+      prune("sparsity=0.5"),
+      HEAD "g (double[n,1] x) => (double[n,2] y) <double[1,2] W = {1.0000000001, 0.0}> { y = MatMul(x, W) }");
 }
 
 TEST_CASE("prune-magnitude compares weights of different types by value") {
   require_rewrite(
-      HEAD "g (float[n,2] x) => (double[n,2] y) <float[2,2] A = {1.0, 0.25, 3.0, 0.5}, double[2,2] B = {0.75, 0.375, 2.0, 1.5}>"
-           "{ a = MatMul(x, A) b = Cast<to = 11>(a) y = MatMul(b, B) }",
+      HEAD
+      "g (float[n,2] x) => (double[n,2] y) <float[2,2] A = {1.0, 0.25, 3.0, 0.5}, double[2,2] B = {0.75, 0.375, 2.0, "
+      "1.5}>"
+      "{ a = MatMul(x, A) b = Cast<to = 11>(a) y = MatMul(b, B) }",
       prune("sparsity=0.375 scope=global"),
-      HEAD "g (float[n,2] x) => (double[n,2] y) <float[2,2] A = {1.0, 0.0, 3.0, 0.0}, double[2,2] B = {0.75, 0.0, 2.0, 1.5}>"
-           "{ a = MatMul(x, A) b = Cast<to = 11>(a) y = MatMul(b, B) }");
+      HEAD
+      "g (float[n,2] x) => (double[n,2] y) <float[2,2] A = {1.0, 0.0, 3.0, 0.0}, double[2,2] B = {0.75, 0.0, 2.0, 1.5}>"
+      "{ a = MatMul(x, A) b = Cast<to = 11>(a) y = MatMul(b, B) }");
 }
 
 TEST_CASE("prune-magnitude leaves integers, vectors, biases and norm parameters") {
@@ -158,9 +174,11 @@ TEST_CASE("prune-magnitude leaves integers, vectors, biases and norm parameters"
                     prune("sparsity=0.5"));
   require_untouched(HEAD "g (float[n,2] x) => (float[n] y) <float[2] v = {1.0, 2.0}> { y = MatMul(x, v) }",
                     prune("sparsity=0.5"));
-  require_untouched(HEAD "g (float[n,2] x, float[2,2] w) => (float[n,2] z) <float[1,2] c = {1.0, 2.0}, float[2] s = {1.0, 2.0},"
-                         "float[2] b = {1.0, 2.0}> { y = Gemm(x, w, c) z = LayerNormalization(y, s, b) }",
-                    prune("sparsity=1"));
+  require_untouched(
+      HEAD
+      "g (float[n,2] x, float[2,2] w) => (float[n,2] z) <float[1,2] c = {1.0, 2.0}, float[2] s = {1.0, 2.0},"
+      "float[2] b = {1.0, 2.0}> { y = Gemm(x, w, c) z = LayerNormalization(y, s, b) }",
+      prune("sparsity=1"));
 }
 
 TEST_CASE("prune-magnitude takes W and R of an LSTM, not its bias") {
@@ -175,17 +193,20 @@ TEST_CASE("prune-magnitude prunes a constant on either side of MatMul and Gemm")
   require_rewrite(HEAD "g (float[2,n] x) => (float[2,n] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(W, x) }",
                   prune("sparsity=0.5"),
                   HEAD "g (float[2,n] x) => (float[2,n] y) <float[2,2] W = {0.0, 0.0, 3.0, 4.0}> { y = MatMul(W, x) }");
-  require_rewrite(HEAD "g (float[2,3] x) => (float[2,3] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = Gemm<transA = 1>(W, x) }",
-                  prune("sparsity=0.5"),
-                  HEAD "g (float[2,3] x) => (float[2,3] y) <float[2,2] W = {0.0, 0.0, 3.0, 4.0}> { y = Gemm<transA = 1>(W, x) }");
+  require_rewrite(
+      HEAD "g (float[2,3] x) => (float[2,3] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = Gemm<transA = 1>(W, x) }",
+      prune("sparsity=0.5"),
+      HEAD "g (float[2,3] x) => (float[2,3] y) <float[2,2] W = {0.0, 0.0, 3.0, 4.0}> { y = Gemm<transA = 1>(W, x) }");
 }
 
 TEST_CASE("prune-magnitude prunes a shared weight once") {
-  constexpr auto before = HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
-                               "{ a = MatMul(x, W) y = MatMul(a, W) }";
+  constexpr auto before = HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
+      "{ a = MatMul(x, W) y = MatMul(a, W) }";
   require_rewrite(before, prune("sparsity=0.25"),
-                  HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {0.0, 2.0, 3.0, 4.0}>"
-                       "{ a = MatMul(x, W) y = MatMul(a, W) }");
+                  HEAD
+                  "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {0.0, 2.0, 3.0, 4.0}>"
+                  "{ a = MatMul(x, W) y = MatMul(a, W) }");
   CHECK(journal_of(before, prune("sparsity=0.25")) ==
         "done MatMul->a: weight 'W' [2, 2]: sparsity 0.00 -> 25.00 %\n"
         "done MatMul->y: weight 'W' [2, 2]: sparsity 0.00 -> 25.00 %\n");
@@ -193,33 +214,39 @@ TEST_CASE("prune-magnitude prunes a shared weight once") {
 
 TEST_CASE("prune-magnitude keeps a weight that another node keeps") {
   // Excluded by the user, read as a bias, read by an unknown operator.
-  constexpr auto shared = HEAD "g (float[2,2] x) => (float[2,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
-                               "{ a = MatMul(x, W) y = Gemm(a, W) }";
+  constexpr auto shared = HEAD
+      "g (float[2,2] x) => (float[2,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
+      "{ a = MatMul(x, W) y = Gemm(a, W) }";
   require_untouched(shared, prune("sparsity=0.5 skip=op:Gemm"));
   CHECK(contains(journal_of(shared, prune("sparsity=0.5 skip=op:Gemm")),
                  "skipped MatMul->a: weight 'W' is also read by Gemm->y, which keeps it"));
-  require_untouched(HEAD "g (float[2,2] x) => (float[2,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = Gemm(x, W, W) }",
+  require_untouched(HEAD
+                    "g (float[2,2] x) => (float[2,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = Gemm(x, W, W) }",
                     prune("sparsity=0.5"));
-  require_untouched("<ir_version: 8, opset_import: [\"\": 17, \"custom\": 1]> g (float[2,2] x) => (float[2,2] y, float[2,2] z)"
-                    "<float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(x, W) z = custom.Foo(W) }",
-                    prune("sparsity=0.5"));
+  require_untouched(
+      "<ir_version: 8, opset_import: [\"\": 17, \"custom\": 1]> g (float[2,2] x) => (float[2,2] y, float[2,2] z)"
+      "<float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(x, W) z = custom.Foo(W) }",
+      prune("sparsity=0.5"));
 }
 
 TEST_CASE("prune-magnitude ignores operators of other domains") {
-  constexpr auto model = "<ir_version: 8, opset_import: [\"\": 17, \"custom\": 1]> g (float[2,2] x) => (float[2,2] z)"
-                         "<float[2,2] W = {{{}}}, float[2,2] V = {{1.0, 2.0, 3.0, 4.0}}>"
-                         "{{ y = MatMul(x, W) z = custom.MatMul(y, V) }}";
+  constexpr auto model =
+      "<ir_version: 8, opset_import: [\"\": 17, \"custom\": 1]> g (float[2,2] x) => (float[2,2] z)"
+      "<float[2,2] W = {{{}}}, float[2,2] V = {{1.0, 2.0, 3.0, 4.0}}>"
+      "{{ y = MatMul(x, W) z = custom.MatMul(y, V) }}";
   require_rewrite(fmt::format(model, "1.0, 2.0, 3.0, 4.0"), prune("sparsity=0.5"),
                   fmt::format(model, "0.0, 0.0, 3.0, 4.0"));
 }
 
 TEST_CASE("prune-magnitude keeps weights that are graph inputs or outputs") {
-  constexpr auto input = HEAD "g (float[n,2] x, float[2,2] W) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
-                              "{ y = MatMul(x, W) }";
+  constexpr auto input = HEAD
+      "g (float[n,2] x, float[2,2] W) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
+      "{ y = MatMul(x, W) }";
   require_untouched(input, prune("sparsity=0.5"));
   CHECK(contains(journal_of(input, prune("sparsity=0.5")), "weight 'W' is also a graph input"));
-  constexpr auto output = HEAD "g (float[n,2] x) => (float[n,2] y, float[2,2] W) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
-                               "{ y = MatMul(x, W) }";
+  constexpr auto output = HEAD
+      "g (float[n,2] x) => (float[n,2] y, float[2,2] W) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}>"
+      "{ y = MatMul(x, W) }";
   require_untouched(output, prune("sparsity=0.5"));
   CHECK(contains(journal_of(output, prune("sparsity=0.5")), "weight 'W' is also a graph output"));
 }
@@ -234,30 +261,34 @@ TEST_CASE("prune-magnitude reaches into bodies and to the weights they capture")
 }
 
 TEST_CASE("prune-magnitude keeps a weight that a body hands out") {
-  require_untouched(HEAD "g (float[2,2] x, bool c) => (float[2,2] z) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> {"
-                         "y = If(c) <then_branch = t () => (float[2,2] p) { p = Identity(x) },"
-                         "else_branch = e () => (float[2,2] W) { unused = Identity(x) }> z = MatMul(y, W) }",
+  require_untouched(HEAD
+                    "g (float[2,2] x, bool c) => (float[2,2] z) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> {"
+                    "y = If(c) <then_branch = t () => (float[2,2] p) { p = Identity(x) },"
+                    "else_branch = e () => (float[2,2] W) { unused = Identity(x) }> z = MatMul(y, W) }",
                     prune("sparsity=0.5"));
 }
 
 TEST_CASE("prune-magnitude prunes the value of a Constant node") {
-  constexpr auto model = HEAD "g (float[n,2] x) => (float[n,2] y)"
-                              "{{ W = Constant<value = float[2,2] {{{}}}>() y = MatMul(x, W) }}";
+  constexpr auto model = HEAD
+      "g (float[n,2] x) => (float[n,2] y)"
+      "{{ W = Constant<value = float[2,2] {{{}}}>() y = MatMul(x, W) }}";
   require_rewrite(fmt::format(model, "1.0, 2.0, 3.0, 4.0"), prune("sparsity=0.5"),
                   fmt::format(model, "0.0, 0.0, 3.0, 4.0"));
 }
 
 TEST_CASE("prune-magnitude prunes inside functions") {
-  constexpr auto model = "<ir_version: 8, opset_import: [\"\": 17, \"local\": 1]> g (float[n,2] x) => (float[n,2] y)"
-                         "{{ y = local.Layer(x) }}"
-                         "<domain: \"local\", opset_import: [\"\": 17]> Layer (x) => (y)"
-                         "{{ W = Constant<value = float[2,2] {{{}}}>() y = MatMul(x, W) }}";
+  constexpr auto model =
+      "<ir_version: 8, opset_import: [\"\": 17, \"local\": 1]> g (float[n,2] x) => (float[n,2] y)"
+      "{{ y = local.Layer(x) }}"
+      "<domain: \"local\", opset_import: [\"\": 17]> Layer (x) => (y)"
+      "{{ W = Constant<value = float[2,2] {{{}}}>() y = MatMul(x, W) }}";
   require_rewrite(fmt::format(model, "1.0, 2.0, 3.0, 4.0"), prune("sparsity=0.5"),
                   fmt::format(model, "0.0, 0.0, 3.0, 4.0"));
 }
 
 TEST_CASE("prune-magnitude says what it skips and why") {
-  constexpr auto small = HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(x, W) }";
+  constexpr auto small =
+      HEAD "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(x, W) }";
   require_untouched(small, "prune-magnitude");
   CHECK(journal_of(small, "prune-magnitude") ==
         "skipped MatMul->y: weight 'W' has 4 elements, fewer than min_elements=256\n");

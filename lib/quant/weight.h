@@ -1,0 +1,47 @@
+// Float weights to integer codes: the step both quantization passes run in parallel, one tensor at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "ir/model.h"
+#include "num/tensor.h"
+
+namespace onnxpress {
+
+// A constant float weight and how to quantize it. Symmetric, min-max.
+struct WeightJob {
+  Graph* reader = nullptr;            // a scope the weight can be read from
+  std::string name;                   // of the float constant
+  DType dtype = DType::i8;            // i8: zero point 0; u8: zero point 128
+  std::optional<std::int64_t> axis = {};  // one scale per index along it; none: one scale for the tensor
+  bool reduce_range = false;          // 7 bits, for CPUs whose 8-bit products saturate
+  Dims view = {};                     // shape to see the weight in (same element count); none: its own
+  // Codes are stored transposed: the view [blocks * rows, cols] becomes [cols, rows], or [blocks, cols, rows] when
+  // there are several blocks (directions of an LSTM). The axis counts before that.
+  bool transpose = false;
+  std::int64_t blocks = 1;
+  float factor = 1;                   // multiplied into the weight first (alpha of a Gemm)
+  std::vector<double> least_scale = {};  // per channel: scales are raised to it (int32 bias overflow guard)
+};
+
+struct QuantizedWeight {
+  Tensor codes;
+  std::vector<float> scales;  // one per channel, or one
+  std::int32_t zero_point = 0;
+  float sqnr_db = 0;          // of the codes against the float weight; +inf when exact
+
+  Tensor scale_tensor(bool per_channel) const;       // [channels], or a scalar
+  Tensor zero_point_tensor(bool per_channel) const;  // same shape
+};
+
+// Reads the weight, quantizes it, lets it go. Errors: bad_input (NaN or infinity in it), io.
+Result<QuantizedWeight> quantize_weight(const WeightJob& job);
+
+// Bytes the job holds at its peak, for bounding what runs in parallel.
+std::uint64_t peak_bytes(const WeightJob& job);
+
+}  // namespace onnxpress
