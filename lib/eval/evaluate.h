@@ -46,7 +46,7 @@ struct OutputCloseness {
 
 // Result for one model.
 struct Evaluation {
-  Metric metric = Metric::sqnr;           // the resolved one; scores.front() when it is not sqnr
+  Metric metric = Metric::sqnr;  // the resolved one; scores.front() when it is not sqnr
   std::size_t samples = 0;
   std::vector<Score> scores;              // what was asked for first
   std::vector<OutputCloseness> expected;  // against Batch::expected; empty when the data has none
@@ -57,12 +57,12 @@ struct Evaluation {
 struct Comparison {
   Metric metric = Metric::sqnr;
   std::size_t samples = 0;
-  std::vector<ScorePair> scores;          // what was asked for first
-  std::vector<OutputCloseness> outputs;   // after against before
+  std::vector<ScorePair> scores;         // what was asked for first
+  std::vector<OutputCloseness> outputs;  // after against before
   std::vector<OutputCloseness> expected_before, expected_after;
   std::vector<std::string> warnings;
 
-  const ScorePair* headline() const;      // the pair of `metric`; null when there is none
+  const ScorePair* headline() const;         // the pair of `metric`; null when there is none
   std::optional<double> worst_sqnr() const;  // of `outputs`; NaN when an output is broken
 };
 

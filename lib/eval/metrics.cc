@@ -51,9 +51,12 @@ std::string_view metric_unit(Metric metric) {
   switch (metric) {
     case Metric::top1:
     case Metric::top5:
-    case Metric::agreement: return "%";
-    case Metric::sqnr: return "dB";
-    default: return "";
+    case Metric::agreement:
+      return "%";
+    case Metric::sqnr:
+      return "dB";
+    default:
+      return "";
   }
 }
 
@@ -77,9 +80,12 @@ std::optional<double> metric_drop(Metric metric, double before, double after) {
   switch (metric) {
     case Metric::top1:
     case Metric::top5:
-    case Metric::agreement: return before - after;
-    case Metric::perplexity: return 100.0 * (after - before) / before;
-    default: return std::nullopt;
+    case Metric::agreement:
+      return before - after;
+    case Metric::perplexity:
+      return 100.0 * (after - before) / before;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -18,9 +18,9 @@ namespace onnxpress {
 // Unit and sense: top1, top5 and agreement in percent, higher is better; perplexity lower is better; sqnr in dB,
 // higher is better. `automatic` is resolved by evaluate() and compare() and never comes back from them.
 enum class Metric { automatic, top1, top5, perplexity, agreement, sqnr };
-std::string_view metric_name(Metric metric);  // "auto", "top1", "top5", "perplexity", "agreement", "sqnr"
-std::string_view metric_unit(Metric metric);  // "%", "" or "dB"
-const std::vector<std::string>& metric_names();         // what the user may type
+std::string_view metric_name(Metric metric);             // "auto", "top1", "top5", "perplexity", "agreement", "sqnr"
+std::string_view metric_unit(Metric metric);             // "%", "" or "dB"
+const std::vector<std::string>& metric_names();          // what the user may type
 Result<Metric> metric_from_name(std::string_view name);  // error usage with "did you mean"
 
 // How much worse `after` is; positive is worse, negative is better. Points for top1, top5 and agreement

@@ -159,13 +159,16 @@ void PairTally::merge(const PairTally& other) {
 
 Result<Metric> resolve_metric(Metric asked, bool has_labels, const ModelTally& model, const PairTally* pair) {
   const bool scored = !model.classes.empty();
-  const auto refuse = [&](std::string_view why) { return fail(Code::usage, "--metric {}: {}", metric_name(asked), why); };
+  const auto refuse = [&](std::string_view why) {
+    return fail(Code::usage, "--metric {}: {}", metric_name(asked), why);
+  };
   switch (asked) {
     case Metric::automatic:
       if (scored) return Metric::top1;
       if (pair != nullptr) return pair->agreement.empty() ? Metric::sqnr : Metric::agreement;
       if (!model.expected.empty()) return Metric::sqnr;
-      return fail(Code::usage, "nothing to measure: {}; say --metric perplexity for a token model, or compare two models",
+      return fail(Code::usage,
+                  "nothing to measure: {}; say --metric perplexity for a token model, or compare two models",
                   has_labels ? "the model has no output of shape [N, classes]"
                              : "the data has neither labels nor expected outputs");
     case Metric::top1:
@@ -179,7 +182,8 @@ Result<Metric> resolve_metric(Metric asked, bool has_labels, const ModelTally& m
       return asked;
     case Metric::agreement:
       if (pair == nullptr) return refuse("needs two models");
-      if (pair->agreement.empty()) return refuse("the models have no float output of shape [N, classes] or [N, S, classes]");
+      if (pair->agreement.empty())
+        return refuse("the models have no float output of shape [N, classes] or [N, S, classes]");
       return asked;
     case Metric::sqnr:
       if (pair == nullptr && model.expected.empty()) return refuse("needs two models, or data with expected outputs");

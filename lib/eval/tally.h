@@ -24,8 +24,8 @@ struct ModelTally {
   std::map<std::string, ClassTally> classes;
   std::map<std::string, Perplexity> perplexity;
   std::map<std::string, Closeness> expected;
-  std::map<std::string, std::uint64_t> nans;  // NaN elements of each float output
-  std::map<std::string, std::size_t> misfits; // outputs whose expected value has another shape or type: batches
+  std::map<std::string, std::uint64_t> nans;   // NaN elements of each float output
+  std::map<std::string, std::size_t> misfits;  // outputs whose expected value has another shape or type: batches
 
   // `outputs` are the results of one run of `batch`, named by `infos`.
   Status add(const Batch& batch, std::span<const ValueInfo> infos, std::span<const Tensor> outputs,
