@@ -42,8 +42,8 @@ Cli::Cli() {
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(34);
   app.footer(exit_code_table());
-  app.add_flag("-q,--quiet", quiet, "Only warnings on stderr; -qq only errors");
-  app.add_flag("-v,--verbose", verbose, "More on stderr");
+  app.add_flag("-q,--quiet", quiet, "Only warnings on stderr; -qq only errors")->default_str("");
+  app.add_flag("-v,--verbose", verbose, "More on stderr")->default_str("");
   app.add_option("--log-level", log_level, "debug, info, warning, error or off")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}));
   app.add_option("--format", format, "Form of the result on stdout: text, json or md")
@@ -74,10 +74,11 @@ const char* exit_code_table() {
 
 int report_parse_error(const Cli& cli, const CLI::ParseError& error) {
   std::string message = error.what();
-  if (error.get_name() == "ExtrasError") {
-    const std::vector<std::string> extras = cli.app.remaining(true);
+  // A misspelt flag also leaves others unset: it is the better thing to tell.
+  const std::vector<std::string> extras = cli.app.remaining(true);
+  if (!extras.empty()) {
     const bool command = cli.app.get_subcommands().empty();
-    const std::string word = extras.empty() ? "" : extras.front();
+    const std::string& word = extras.front();
     message = fmt::format("{} '{}'{}", word.starts_with("-") ? "unknown flag" : command ? "unknown command" : "unexpected",
                           word, suggestion(cli, word));
   }

@@ -20,8 +20,12 @@ Result<Report> run(Flags& flags) {
   CompareRequest& request = flags.request;
   OP_TRY(check_report_paths(flags.reports));
   OP_LET(request.settings.metric, metric_from_name(flags.data.metric));
-  if (!flags.max_drop.empty()) OP_LET(request.gates.max_drop, parse_percent(flags.max_drop, "--max-drop"));
-  if (!flags.max_size.empty()) OP_LET(request.gates.max_size, parse_size(flags.max_size, "--max-size"));
+  if (!flags.max_drop.empty()) {
+    OP_LET(request.gates.max_drop, parse_percent(flags.max_drop, "--max-drop"));
+  }
+  if (!flags.max_size.empty()) {
+    OP_LET(request.gates.max_size, parse_size(flags.max_size, "--max-size"));
+  }
   if (flags.data.eval.empty() && (request.gates.max_drop || request.gates.min_sqnr))
     return fail(Code::usage, "{} needs --eval", request.gates.max_drop ? "--max-drop" : "--min-sqnr");
   request.tool_version = kVersion;

@@ -61,9 +61,15 @@ Result<CompressRequest> CompressFlags::request() const {
   request.layers = !no_layers;
   request.jobs = jobs;
   request.seed = seed;
-  if (!memory_limit.empty()) OP_LET(request.memory_limit, parse_size(memory_limit, "--memory-limit"));
-  if (!max_drop.empty()) OP_LET(request.gates.max_drop, parse_percent(max_drop, "--max-drop"));
-  if (!max_size.empty()) OP_LET(request.gates.max_size, parse_size(max_size, "--max-size"));
+  if (!memory_limit.empty()) {
+    OP_LET(request.memory_limit, parse_size(memory_limit, "--memory-limit"));
+  }
+  if (!max_drop.empty()) {
+    OP_LET(request.gates.max_drop, parse_percent(max_drop, "--max-drop"));
+  }
+  if (!max_size.empty()) {
+    OP_LET(request.gates.max_size, parse_size(max_size, "--max-size"));
+  }
   request.gates.min_sqnr = min_sqnr;
   request.keep_on_fail = keep_on_fail;
   request.strict = strict;
