@@ -2,27 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+
+#include "num/quantize.h"
 
 namespace onnxpress {
 namespace {
 
 ValueRange range_of_floats(std::span<const float> values) {
-  ValueRange range;
-  float low = std::numeric_limits<float>::infinity();
-  float high = -low;
-  for (const float value : values) {
-    if (std::isfinite(value)) {
-      low = std::min(low, value);
-      high = std::max(high, value);
-      ++range.finite;
-    } else {
-      ++(std::isnan(value) ? range.nan : range.infinite);
-    }
-  }
-  if (!range.empty()) {
-    range.min = low;
-    range.max = high;
+  const MinMax found = min_max(values);
+  ValueRange range{found.min, found.max, found.finite, 0, 0};
+  if (found.non_finite > 0) {
+    range.nan = static_cast<std::uint64_t>(std::ranges::count_if(values, [](float v) { return std::isnan(v); }));
+    range.infinite = found.non_finite - range.nan;
   }
   return range;
 }

@@ -13,7 +13,7 @@ namespace onnxpress {
 struct ValueRange {
   float min = 0;
   float max = 0;
-  std::uint64_t finite = 0;    // elements the range is made of; 0 = no range
+  std::uint64_t finite = 0;  // elements the range is made of; 0 = no range
   std::uint64_t nan = 0;
   std::uint64_t infinite = 0;
 

@@ -5,7 +5,7 @@
 namespace onnxpress {
 
 Result<std::map<std::string, ValueRange>> collect_min_max(Activations& activations, const Model& model,
-                                                     std::span<const std::string> values) {
+                                                          std::span<const std::string> values) {
   std::map<std::string, MinMaxAccumulator> accumulators;
   std::vector<Tap> taps;
   for (const std::string& value : values)

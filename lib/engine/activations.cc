@@ -64,8 +64,10 @@ Result<std::unordered_map<std::string, std::uint64_t>> tap_bytes(const Model& mo
   std::unordered_map<std::string, std::uint64_t> bytes;
   SessionOptions unknown;
   for (const Tap& tap : taps) {
-    if (const auto known = estimate(tap.value)) bytes[tap.value] = *known;
-    else unknown.taps.push_back(tap.value);
+    if (const auto known = estimate(tap.value))
+      bytes[tap.value] = *known;
+    else
+      unknown.taps.push_back(tap.value);
   }
   if (unknown.taps.empty()) return bytes;
   OP_LET(const auto session, Session::open(model, unknown));
@@ -108,8 +110,10 @@ class Progress {
     const auto now = std::chrono::steady_clock::now();
     if (now - last_ < kReportEvery) return;
     last_ = now;
-    if (passes_ > 1) log::info("calibration: pass {}/{}, {}/{} samples", pass_, passes_, done_, total_);
-    else log::info("calibration: {}/{} samples", done_, total_);
+    if (passes_ > 1)
+      log::info("calibration: pass {}/{}, {}/{} samples", pass_, passes_, done_, total_);
+    else
+      log::info("calibration: {}/{} samples", done_, total_);
   }
 
  private:
@@ -132,31 +136,28 @@ Status collect_group(const Model& model, SampleSource& source, const Group& grou
   progress.start_pass();
   std::size_t batches = 0;
   std::vector<Slot> slots(ordered_slots(group.jobs));
-  OP_TRY(run_ordered(group.jobs, {.fetch =
-                                      [&](std::size_t slot) -> Result<bool> {
-                                        OP_LET(auto batch, source.next());
-                                        if (!batch) return false;
-                                        slots[slot] = {std::move(*batch), {}};
-                                        ++batches;
-                                        return true;
-                                      },
-                                  .work =
-                                      [&](std::size_t slot) -> Status {
-                                        OP_LET(const auto outputs, session->run(slots[slot].batch.inputs));
-                                        for (const Tap& tap : group.taps)
-                                          slots[slot].partials.push_back(
-                                              tap.accumulator->reduce(outputs[position.at(tap.value)].view()));
-                                        slots[slot].batch.inputs.clear();
-                                        return {};
-                                      },
-                                  .commit =
-                                      [&](std::size_t slot) -> Status {
-                                        for (std::size_t i = 0; i < group.taps.size(); ++i)
-                                          group.taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
-                                        progress.add(slots[slot].batch.samples);
-                                        slots[slot] = {};
-                                        return {};
-                                      }}));
+  OP_TRY(run_ordered(group.jobs, {.fetch = [&](std::size_t slot) -> Result<bool> {
+                                    OP_LET(auto batch, source.next());
+                                    if (!batch) return false;
+                                    slots[slot] = {std::move(*batch), {}};
+                                    ++batches;
+                                    return true;
+                                  },
+                                  .work = [&](std::size_t slot) -> Status {
+                                    OP_LET(const auto outputs, session->run(slots[slot].batch.inputs));
+                                    for (const Tap& tap : group.taps)
+                                      slots[slot].partials.push_back(
+                                          tap.accumulator->reduce(outputs[position.at(tap.value)].view()));
+                                    slots[slot].batch.inputs.clear();
+                                    return {};
+                                  },
+                                  .commit = [&](std::size_t slot) -> Status {
+                                    for (std::size_t i = 0; i < group.taps.size(); ++i)
+                                      group.taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
+                                    progress.add(slots[slot].batch.samples);
+                                    slots[slot] = {};
+                                    return {};
+                                  }}));
   if (batches == 0) return fail(Code::bad_input, "{}: no samples to calibrate with", source.description());
   return {};
 }

@@ -25,9 +25,7 @@ static_assert(static_cast<int>(DType::string) == ONNX_TENSOR_ELEMENT_DATA_TYPE_S
 static_assert(static_cast<int>(DType::bf16) == ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16);
 static_assert(static_cast<int>(DType::i4) == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT4);
 
-bool can_carry(DType dtype) {
-  return dtype != DType::undefined && dtype != DType::string && dtype <= DType::i4;
-}
+bool can_carry(DType dtype) { return dtype != DType::undefined && dtype != DType::string && dtype <= DType::i4; }
 
 ValueType value_type(const Ort::TypeInfo& info) {
   ValueType type;
@@ -40,8 +38,10 @@ ValueType value_type(const Ort::TypeInfo& info) {
   if (!dims.empty()) tensor.GetSymbolicDimensions(symbols.data(), symbols.size());
   type.shape.emplace(dims.size());
   for (std::size_t i = 0; i < dims.size(); ++i) {
-    if (dims[i] >= 0) (*type.shape)[i].value = dims[i];
-    else (*type.shape)[i].symbol = symbols[i] == nullptr ? "" : symbols[i];
+    if (dims[i] >= 0)
+      (*type.shape)[i].value = dims[i];
+    else
+      (*type.shape)[i].symbol = symbols[i] == nullptr ? "" : symbols[i];
   }
   return type;
 }
@@ -200,8 +200,7 @@ std::vector<Ort::Value> Session::Impl::call(std::span<const NamedTensor> given) 
 
 Result<Tensor> Session::Impl::output(Ort::Value value, const ValueInfo& info,
                                      std::span<const NamedTensor> given) const {
-  if (!value.HasValue() || !value.IsTensor())
-    return fail(Code::unsupported, "output '{}' is not a tensor", info.name);
+  if (!value.HasValue() || !value.IsTensor()) return fail(Code::unsupported, "output '{}' is not a tensor", info.name);
   const auto type = value.GetTensorTypeAndShapeInfo();
   const auto dtype = static_cast<DType>(type.GetElementType());
   if (!can_carry(dtype)) return fail(Code::unsupported, "output '{}' is of type {}", info.name, dtype_name(dtype));

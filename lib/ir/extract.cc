@@ -2,14 +2,14 @@
 
 #include <onnx/onnx_pb.h>
 
-#include <algorithm>
 #include <cassert>
 #include <set>
 
 namespace onnxpress {
 namespace {
 
-// The first IR version whose initializers need not be inputs too.
+// The first IR version whose initializers need not be inputs too. The part uses nothing newer, and engines are stricter
+// about the version of a file than about what is in it.
 constexpr std::int64_t kFreeInitializers = 4;
 
 void add_tensor(onnx::GraphProto& graph, const NamedTensor& given) {
@@ -43,7 +43,7 @@ void add_output(onnx::GraphProto& graph, const Graph& source, const std::string&
 Model extract(const Graph& graph, const Part& part) {
   const onnx::ModelProto& source = graph.model().proto();
   auto proto = std::make_unique<onnx::ModelProto>();
-  proto->set_ir_version(std::max<std::int64_t>(source.ir_version(), kFreeInitializers));
+  proto->set_ir_version(kFreeInitializers);
   *proto->mutable_opset_import() = source.opset_import();
   onnx::GraphProto& target = *proto->mutable_graph();
   target.set_name("part");

@@ -15,18 +15,19 @@ constexpr std::string_view kOnlyHelp =
     "touch only the nodes that match one of these patterns: a name, a glob, re:REGEX or op:TYPE";
 constexpr std::string_view kSkipHelp = "never touch the nodes that match one of these patterns; wins over only";
 
-// Long lines broken at spaces; short ones (tables, before => after) stay as they were written.
+// Lines broken at spaces where they are too long; what a line is indented by stays, for its continuations too.
 std::string wrapped(std::string_view text, std::size_t indent) {
-  const std::string margin(indent, ' ');
   std::string out;
   for (const std::string& line : split(text, '\n')) {
+    const std::size_t inner = std::min(line.find_first_not_of(' '), line.size());
+    const std::string margin(indent + inner, ' ');
     std::string current;
-    for (const std::string& word : split(line, ' ')) {
-      const bool full = !trim(current).empty() && indent + current.size() + 1 + word.size() > kWidth;
+    for (const std::string& word : split(std::string_view(line).substr(inner), ' ')) {
+      const bool full = !current.empty() && margin.size() + current.size() + 1 + word.size() > kWidth;
       if (full) out += margin + current + "\n";
       current = full || current.empty() ? word : current + " " + word;
     }
-    out += trim(current).empty() ? "\n" : margin + current + "\n";
+    out += current.empty() ? "\n" : margin + current + "\n";
   }
   return out;
 }

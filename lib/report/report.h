@@ -30,9 +30,9 @@ struct DataReport {
   std::string role;         // "calibration" or "evaluation"
   std::string description;  // SampleSource::description()
   std::string digest;
-  std::string formula;      // resolved preprocessing; "" when none
+  std::string formula;  // resolved preprocessing; "" when none
   std::size_t samples = 0;
-  bool synthetic = false;   // invented: shown in every form of the report
+  bool synthetic = false;  // invented: shown in every form of the report
 };
 DataReport describe_data(std::string role, const SampleSource& source);
 
@@ -72,10 +72,10 @@ struct Report {
 };
 
 struct GateLimits {
-  std::optional<double> max_drop;          // of the headline metric, in the unit of metric_drop()
-  std::optional<double> min_sqnr;          // dB, worst output
-  std::optional<std::uint64_t> max_size;   // bytes of the output with its external data
-  std::optional<double> max_ratio;         // output bytes / input bytes
+  std::optional<double> max_drop = {};         // of the headline metric, in the unit of metric_drop()
+  std::optional<double> min_sqnr = {};         // dB, worst output
+  std::optional<std::uint64_t> max_size = {};  // bytes of the output with its external data
+  std::optional<double> max_ratio = {};        // output bytes / input bytes
 };
 // Fills report.gates. Error usage when a limit needs something the report does not have (max_drop without an
 // evaluation, or with a metric that has no drop).

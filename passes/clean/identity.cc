@@ -78,9 +78,10 @@ bool reshapes_to_itself(const std::vector<Dim>& from, const Ints& to, bool allow
 Result<Verdict> check_reshape(const Node& node) {
   const Graph& graph = node.graph();
   const ValueType from = graph.type(node.input(0));
+  const ValueType result = graph.type(node.output(0));
   const auto before = from.static_shape();
-  if (before && before == graph.type(node.output(0)).static_shape())
-    return noop("keeps the shape " + dims_text(*before));
+  if (before && before == result.static_shape()) return noop("keeps the shape " + dims_text(*before));
+  if (from.rank() && result.rank() && from.rank() != result.rank()) return Verdict{};
   std::optional<Ints> to = node.attr_ints("shape");
   if (!node.has_attr("shape")) {
     OP_LET(to, constant_ints(node, 1));

@@ -22,13 +22,14 @@
 #include "pass/pass.h"
 #include "quant/qdq.h"
 #include "quant/static_plan.h"
+#include "quant/target.h"
 
 namespace onnxpress {
 namespace {
 
 struct Options {
   bool per_channel = true;
-  bool reduce_range = false;
+  Target target = Target::automatic;
 };
 
 constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weights in work without --memory-limit
@@ -47,13 +48,21 @@ std::int64_t channel_axis(const Node& node) {
   return 1;
 }
 
+// One input channel per group: the runtime's depthwise kernel multiplies in 16 bits and cannot saturate.
+bool is_depthwise(const Node& node) {
+  const auto weight = node.graph().constant_type(node.input(1));
+  return node.is("Conv") && weight->second.size() > 2 && weight->second[1] == 1 && node.attr_int("group", 1) > 1;
+}
+
 class QuantStatic final : public Pass {
  public:
   explicit QuantStatic(Options options) : options_(options) {}
 
   static void describe(Schema<Options>& schema) {
     schema.add("per_channel", &Options::per_channel, "one weight scale per output channel (opset 13 and later)")
-        .add("reduce_range", &Options::reduce_range, "7-bit weights, for x86 CPUs without VNNI, whose products saturate");
+        .add("target", &Options::target, target_choices(),
+             "what the model will run on; auto is this machine. On ort-x86 (no VNNI) scales of weights whose products "
+             "could saturate are raised");
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -64,6 +73,7 @@ class QuantStatic final : public Pass {
     if (options_.per_channel && model.opset() < 13)
       context.journal.warning(
           fmt::format("one scale per weight tensor: per-channel scales need opset 13, the model has {}", model.opset()));
+    context.journal.note("target: " + target_name(resolve(options_.target)));
     const StaticPlan plan = plan_static(model, context);
     if (plan.nodes.empty()) return Outcome{};
     OP_LET(const auto params, measure(model, plan, context));
@@ -133,8 +143,9 @@ class QuantStatic final : public Pass {
       const float alpha = node.is("Gemm") ? node.attr_float("alpha", 1) : 1;
       const auto [place, fresh] = known.try_emplace({weight, axis, alpha}, jobs.size());
       if (fresh) {
-        WeightJob job{.reader = &node.graph(), .name = weight, .reduce_range = options_.reduce_range, .factor = alpha};
-        if (per_channel(model)) job.axis = axis;
+        WeightJob job{.reader = &node.graph(), .name = weight, .channel_axis = axis, .factor = alpha};
+        job.per_channel = per_channel(model);
+        job.avoid_saturation = saturates(options_.target) && !is_depthwise(node);
         jobs.push_back(std::move(job));
       }
       Kernel kernel{.item = &item, .weight = place->second};
@@ -183,7 +194,7 @@ class QuantStatic final : public Pass {
           const auto reader = std::ranges::find(kernels, i, &Kernel::weight);
           written[i].scales = weight.scales;
           written[i].sqnr_db = weight.sqnr_db;
-          written[i].value = writer.weight(reader->item->node, jobs[i].name, std::move(weight), jobs[i].axis);
+          written[i].value = writer.weight(reader->item->node, jobs[i].name, std::move(weight), jobs[i].axis());
           return {};
         }));
     for (const Kernel& kernel : kernels) {

@@ -15,8 +15,8 @@
 namespace onnxpress::testing {
 namespace {
 
-constexpr const char* kModel = HEAD
-    "agraph (float[1, 2] x) => (float[1, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }";
+constexpr const char* kModel =
+    HEAD "agraph (float[1, 2] x) => (float[1, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }";
 
 // What a fresh process running one hidden test case writes to stderr: the first environment must be made there.
 std::string stderr_of(const char* test_case) {
@@ -59,7 +59,8 @@ TEST_CASE("child: the runtime refuses and fails", "[.child]") {
       "<ir_version: 8, opset_import: [\"\": 17, \"my.own\": 1]> agraph (float[1] x) => (float[1] y) "
       "{ y = my.own.Thing(x) }");
   CHECK_FALSE(Session::open(unknown));
-  const Model reshape = parse(HEAD "agraph (float[N] x) => (float[A, B] y) <int64[2] s = {2, 3}> { y = Reshape(x, s) }");
+  const Model reshape =
+      parse(HEAD "agraph (float[N] x) => (float[A, B] y) <int64[2] s = {2, 3}> { y = Reshape(x, s) }");
   const auto session = Session::open(reshape);
   REQUIRE(session);
   const NamedTensor x{"x", Tensor::of_floats({5}, std::vector<float>(5))};
@@ -68,12 +69,8 @@ TEST_CASE("child: the runtime refuses and fails", "[.child]") {
   CHECK(result.error().code == Code::engine);
 }
 
-TEST_CASE("stderr stays empty: the schemas are registered once") {
-  CHECK(stderr_of("child: the checker*").empty());
-}
+TEST_CASE("stderr stays empty: the schemas are registered once") { CHECK(stderr_of("child: the checker*").empty()); }
 
-TEST_CASE("stderr stays empty when the runtime refuses or fails") {
-  CHECK(stderr_of("child: the runtime*").empty());
-}
+TEST_CASE("stderr stays empty when the runtime refuses or fails") { CHECK(stderr_of("child: the runtime*").empty()); }
 
 }  // namespace onnxpress::testing

@@ -1,0 +1,212 @@
+#include "report/stats.h"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "support/models.h"
+
+using namespace onnxpress;
+using testing::parse;
+
+namespace {
+
+// " <float[2,3] w = {0.5, 0.5, ...}>": the parser wants every value.
+std::string filled(std::string_view type, std::string_view name, std::size_t count, std::string_view value = "0.5") {
+  std::string text = fmt::format("{} {} = {{", type, name);
+  for (std::size_t i = 0; i < count; ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", value);
+  return text + "}";
+}
+
+ModelStats stats_of(const std::string& text, unsigned jobs = 2) {
+  const Model model = parse(text);
+  auto stats = model_stats(model, {.jobs = jobs});
+  INFO((stats ? "" : stats.error().text()));
+  REQUIRE(stats);
+  return std::move(*stats);
+}
+
+std::optional<std::uint64_t> only_macs(const std::string& text) {
+  const Model model = parse(text);
+  const Node node = model.main().nodes().back();
+  const auto macs = node_macs(node, nullptr);
+  REQUIRE(macs);
+  return *macs;
+}
+
+}  // namespace
+
+TEST_CASE("Multiply-accumulates by hand") {
+  SECTION("Conv: outputs x filter") {
+    CHECK(only_macs(HEAD "g (float[1,3,8,8] x) => (float[1,4,6,6] y) <" + filled("float[4,3,3,3]", "w", 108) +
+                    "> { y = Conv(x, w) }") == 4 * 6 * 6 * 3 * 3 * 3);
+  }
+  SECTION("grouped Conv") {
+    CHECK(only_macs(HEAD "g (float[2,4,5,5] x) => (float[2,6,5,5] y) <" + filled("float[6,2,1,1]", "w", 12) +
+                    "> { y = Conv<group = 2>(x, w) }") == 2 * 6 * 5 * 5 * 2);
+  }
+  SECTION("ConvTranspose: inputs x filter") {
+    CHECK(only_macs(HEAD "g (float[1,2,4,4] x) => (float[1,3,8,8] y) <" + filled("float[2,3,2,2]", "w", 24) +
+                    "> { y = ConvTranspose<strides = [2, 2]>(x, w) }") == 2 * 4 * 4 * 3 * 2 * 2);
+  }
+  SECTION("Gemm in every layout") {
+    CHECK(only_macs(HEAD "g (float[5,3] x) => (float[5,2] y) <" + filled("float[3,2]", "w", 6) +
+                    "> { y = Gemm(x, w) }") == 5 * 3 * 2);
+    CHECK(only_macs(HEAD "g (float[3,5] x) => (float[5,2] y) <" + filled("float[2,3]", "w", 6) +
+                    "> { y = Gemm<transA = 1, transB = 1>(x, w) }") == 5 * 3 * 2);
+  }
+  SECTION("MatMul with a matrix, batched, with a vector") {
+    CHECK(only_macs(HEAD "g (float[2,7,3] x) => (float[2,7,4] y) <" + filled("float[3,4]", "w", 12) +
+                    "> { y = MatMul(x, w) }") == 2 * 7 * 3 * 4);
+    CHECK(only_macs(HEAD "g (float[2,1,7,3] x, float[5,3,4] w) => (float[2,5,7,4] y) { y = MatMul(x, w) }") ==
+          2 * 5 * 7 * 3 * 4);
+    CHECK(only_macs(HEAD "g (float[7,3] x, float[3] w) => (float[7] y) { y = MatMul(x, w) }") == 21);
+  }
+  SECTION("integer and fused forms") {
+    CHECK(only_macs(HEAD "g (uint8[7,3] x, uint8[3,2] w) => (int32[7,2] y) { y = MatMulInteger(x, w) }") == 42);
+    CHECK(only_macs("<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+                    "g (float[7,3] x, float[3,2] w) => (float[7,2] y) { y = com.microsoft.FusedMatMul(x, w) }") == 42);
+    CHECK(only_macs("<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+                    "g (float[7,32] x, uint8[5,1,16] w, float[5] s) => (float[7,5] y)"
+                    " { y = com.microsoft.MatMulNBits<K = 32, N = 5, bits = 4, block_size = 32>(x, w, s) }") ==
+          7 * 32 * 5);
+  }
+  SECTION("LSTM: every step all of W and R") {
+    CHECK(only_macs(HEAD "g (float[6,2,3] x, float[1,20,3] w, float[1,20,5] r) => (float[6,1,2,5] y)"
+                         " { y = LSTM<hidden_size = 5>(x, w, r) }") == 6 * 2 * (20 * 3 + 20 * 5));
+  }
+  SECTION("Einsum of two operands") {
+    CHECK(only_macs(HEAD "g (float[2,3,4] x, float[2,4,5] w) => (float[2,3,5] y)"
+                         " { y = Einsum<equation = \"bij, bjk -> bik\">(x, w) }") == 2 * 3 * 4 * 5);
+    CHECK_FALSE(only_macs(HEAD "g (float[2,3] x, float[2,3] w) => (float[2,3] y)"
+                               " { y = Einsum<equation = \"...i, ...i -> ...i\">(x, w) }"));
+  }
+}
+
+TEST_CASE("Ops that do not multiply have no MACs, unknown shapes are said to be unknown") {
+  const Model relu = parse(HEAD "g (float[4] x) => (float[4] y) { y = Relu(x) }");
+  CHECK_FALSE(node_macs(relu.main().nodes()[0], nullptr));
+  const Model foreign = parse(
+      "<ir_version: 8, opset_import: [\"\": 17, \"my.ops\": 1]>"
+      "g (float[4,4] x) => (float[4,4] y) { y = my.ops.Conv(x, x) }");
+  CHECK_FALSE(node_macs(foreign.main().nodes()[0], nullptr));
+  const auto stats = stats_of(HEAD "g (float[1,3,H,8] x, int64[4] s) => (float[1,4,A,B] y) <" +
+                              filled("float[4,3,3,3]", "w", 108) + "> { r = Reshape(x, s)  y = Conv(r, w) }");
+  CHECK(stats.macs == 0);
+  CHECK(stats.macs_unknown == std::map<std::string, std::size_t>{{"Conv", 1}});
+}
+
+TEST_CASE("Free dimensions count as one and are named") {
+  const auto stats = stats_of(HEAD "g (float[batch, seq, 3] x) => (float[batch, seq, 2] y) <" +
+                              filled("float[3,2]", "w", 6) + "> { y = MatMul(x, w) }");
+  CHECK(stats.macs == 6);
+  CHECK(stats.free_dims == std::vector<std::string>{"batch", "seq"});
+  const auto fixed =
+      stats_of(HEAD "g (float[1, 3] x) => (float[1, 2] y) <" + filled("float[3,2]", "w", 6) + "> { y = MatMul(x, w) }");
+  CHECK(fixed.free_dims.empty());
+}
+
+TEST_CASE("Parameters, bytes, operators and layers of a small network") {
+  const std::string text = HEAD
+      "g (float[N,2] x) => (float[N,3] y, float[N,3] z)"
+      " <float[2,3] w = {1, 0, 2, 0, 0, 3}, float[3] b = {1, 1, 0}, int64[2] shape = {-1, 3}, float[2] spare = {1, 1}>"
+      " { h = Gemm(x, w, b)  y = Reshape(h, shape)  g2 = Gemm(x, w)  c = Constant<value = float[1] {4.0}>()"
+      "   z = Add(g2, c) }";
+  const auto stats = stats_of(text);
+  CHECK(stats.parameters == 6 + 3 + 2 + 1);  // the shape is none
+  CHECK(stats.nonzeros == 3 + 2 + 2 + 1);
+  CHECK(stats.weight_bytes == 12 * 4 + 2 * 8);
+  CHECK(stats.weights.at("float") == WeightBytes{4, 12, 48});
+  CHECK(stats.weights.at("int64") == WeightBytes{1, 2, 16});
+  CHECK(stats.nodes == 5);
+  CHECK(stats.ops == std::map<std::string, std::size_t>{{"Add", 1}, {"Constant", 1}, {"Gemm", 2}, {"Reshape", 1}});
+  CHECK(stats.opsets == std::map<std::string, std::int64_t>{{"", 17}});
+  CHECK(stats.ir_version == 8);
+  REQUIRE(stats.inputs.size() == 1);
+  CHECK(stats.outputs.size() == 2);
+  REQUIRE(stats.layers.size() == 3);
+  CHECK(stats.layers[0].op == "Gemm");
+  CHECK(stats.layers[0].parameters == 9);
+  CHECK(stats.layers[0].nonzeros == 5);
+  CHECK(stats.layers[0].bytes == 36);
+  CHECK(stats.layers[0].macs == 6U);
+  CHECK(stats.layers[1].parameters == 0);  // w belongs to its first reader
+  CHECK(stats.layers[1].macs == 6U);
+  CHECK(stats.layers[2].op == "Add");
+  CHECK(stats.layers[2].parameters == 1);
+  CHECK_FALSE(stats.layers[2].macs);
+  const auto serial = stats_of(text, 1);
+  CHECK(serial.nonzeros == stats.nonzeros);
+}
+
+TEST_CASE("A quantized weight counts as it did before: scales are no parameters, the zero point is zero") {
+  const auto stats =
+      stats_of(HEAD
+               "g (float[1,2] x) => (float[1,3] y) <uint8[3,2] q = {128, 1, 7, 7, 128, 7}, float[3] s = {1, 1, 1},"
+               " uint8[3] z = {128, 7, 128}, float xs = {0.5}, uint8 xz = {0}>"
+               " { xq = QuantizeLinear(x, xs, xz)  xd = DequantizeLinear(xq, xs, xz)"
+               "   w = DequantizeLinear<axis = 0>(q, s, z)  y = Gemm<transB = 1>(xd, w) }");
+  CHECK(stats.parameters == 6);
+  CHECK(stats.nonzeros == 2);
+  REQUIRE(stats.layers.size() == 1);
+  CHECK(stats.layers[0].op == "Gemm");
+  CHECK(stats.layers[0].parameters == 6);
+  CHECK(stats.layers[0].bytes == 6 + 12 + 3);
+}
+
+TEST_CASE("The scale of a dynamically quantized weight is no parameter") {
+  const auto stats = stats_of(
+      HEAD
+      "g (float[1,2] x) => (float[1,3] y) <uint8[2,3] q = {1, 2, 3, 4, 5, 6}, float ws = {0.5}, uint8 wz = {3}>"
+      " { xq, xs, xz = DynamicQuantizeLinear(x)  i = MatMulInteger(xq, q, xz, wz)"
+      "   f = Cast<to = 1>(i)  s = Mul(xs, ws)  y = Mul(f, s) }");
+  CHECK(stats.parameters == 6);
+  CHECK(stats.nonzeros == 5);
+  CHECK(stats.macs == 6);
+}
+
+TEST_CASE("Packed weights count their elements, not their bytes") {
+  const auto stats = stats_of(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (float[1,32] x) => (float[1,2] y) <" +
+      filled("uint8[2,1,16]", "w", 32, "7") + ", float[2] s = {1, 1}>" +
+      " { y = com.microsoft.MatMulNBits<K = 32, N = 2, bits = 4, block_size = 32>(x, w, s) }");
+  CHECK(stats.parameters == 64);
+  CHECK(stats.nonzeros == 64);
+  CHECK(stats.weights.at("uint8") == WeightBytes{1, 32, 32});
+  CHECK(stats.opsets == std::map<std::string, std::int64_t>{{"", 17}, {"com.microsoft", 1}});
+  CHECK(stats.ops == std::map<std::string, std::size_t>{{"com.microsoft.MatMulNBits", 1}});
+}
+
+TEST_CASE("Fused integer ops: their scales and zero points are no parameters") {
+  const auto stats = stats_of(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (uint8[1,2] x) => (uint8[1,2] y) <int8[2,2] w = {1, 5, 4, 2}, float s = {0.5}, uint8 z = {3},"
+      " float[2] ws = {0.5, 0.5}, int8[2] wz = {1, 2}, int32[2] b = {0, 9}>"
+      " { q = com.microsoft.QGemm<transB = 1>(x, s, z, w, ws, wz, b, s, z)"
+      "   y = com.microsoft.QLinearConcat<axis = 1>(s, z, q, s, z) }");
+  CHECK(stats.parameters == 6);
+  CHECK(stats.nonzeros == 2 + 1);  // rows of w have the zero points 1 and 2
+  CHECK(stats.macs == 4);
+}
+
+TEST_CASE("com.microsoft Attention: projections and two products over the sequence") {
+  const auto macs = only_macs(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (float[2,5,8] x, float[8,24] w, float[24] b) => (float[2,5,8] y)"
+      " { y = com.microsoft.Attention<num_heads = 2>(x, w, b) }");
+  CHECK(macs == 2 * 5 * 8 * 24 + 2 * (2 * 5 * 5 * 8));
+}
+
+TEST_CASE("Bodies of If count once each; their weights and ops are seen") {
+  const auto stats = stats_of(
+      HEAD
+      "g (bool c, float[2,2] x) => (float[2,2] y) <float[2,2] w = {1, 2, 3, 4}>"
+      " { y = If (c) <then_branch = t () => (float[2,2] a) { a = MatMul(x, w) },"
+      "   else_branch = e () => (float[2,2] b) { k = Constant<value = float[2] {1.0, 0.0}>()  b = Add(x, k) }> }");
+  CHECK(stats.ops.at("MatMul") == 1);
+  CHECK(stats.ops.at("Add") == 1);
+  CHECK(stats.parameters == 6);
+  CHECK(stats.nonzeros == 5);
+  CHECK(stats.macs == 8);
+  REQUIRE(stats.notes.size() == 1);
+  CHECK(stats.notes[0].contains("body"));
+}
