@@ -182,6 +182,9 @@ class QuantDynamic final : public Pass {
       const auto channels = static_cast<std::int64_t>(weight.scales.size());
       if (is_lstm) {
         for (Tensor* tensor : {&scale, &zero_point}) tensor->reshape({job.blocks, channels / job.blocks});
+        // Also with one direction: the runtime looks at the third dimension and dies when there is none.
+        const auto elements = static_cast<std::int64_t>(weight.codes.size());
+        weight.codes.reshape({job.blocks, elements / channels, channels / job.blocks});
       } else if (is_conv && per_channel) {
         scale.reshape(channel_dims(job));
       }
