@@ -35,6 +35,11 @@ Result<Report> run(Flags& flags) {
                   .preprocess = flags.data.preprocess};
   request.settings.latency = !flags.no_latency;
   request.settings.layers = !flags.no_layers;
+  log::info("onnxpress {} compare", kVersion);
+  log::info("  before      {}", request.before);
+  log::info("  after       {}", request.after);
+  log::info("  eval        {}", request.eval.path.empty() ? "none" : request.eval.path);
+  log::info("  metric      {}", flags.data.metric);
   OP_LET(Report report, compare_models(request));
   OP_TRY(write_reports(report, flags.reports));
   return report;

@@ -1,6 +1,7 @@
 // onnxpress eval MODEL --eval E
 #include <memory>
 
+#include "base/log.h"
 #include "compress_flags.h"
 #include "flow/compare.h"
 
@@ -24,6 +25,10 @@ Result<Report> run(Flags& flags) {
                   .labels = flags.data.labels,
                   .preprocess = flags.data.preprocess};
   request.latency = !flags.no_latency;
+  log::info("onnxpress {} eval", kVersion);
+  log::info("  model       {}", request.model);
+  log::info("  eval        {}", request.eval.path);
+  log::info("  metric      {}", flags.data.metric);
   OP_LET(Report report, eval_model(request));
   OP_TRY(write_reports(report, flags.reports));
   return report;
