@@ -1,5 +1,6 @@
 #include "quant/weight.h"
 
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -104,6 +105,7 @@ Tensor QuantizedWeight::zero_point_tensor(bool per_channel) const {
 }
 
 Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
+  assert(!job.avoid_saturation || job.dtype == DType::i8);  // u8 weights are multiplied in 16 bits
   OP_LET(std::optional<Tensor> constant, job.reader->constant(job.name));
   assert(constant);
   Tensor weight = std::move(*constant);
