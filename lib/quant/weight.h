@@ -15,7 +15,7 @@ namespace onnxpress {
 // A constant float weight and how to quantize it. Symmetric, min-max.
 struct WeightJob {
   Graph* reader = nullptr;            // a scope the weight can be read from
-  std::string name;                   // of the float constant
+  std::string name = {};              // of the float constant
   DType dtype = DType::i8;            // i8: zero point 0; u8: zero point 128
   std::int64_t channel_axis = 0;      // of the output channels
   bool per_channel = true;            // one scale per output channel, or one for the tensor
