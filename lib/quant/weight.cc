@@ -10,6 +10,20 @@
 namespace onnxpress {
 namespace {
 
+// A channel of zeros has no scale of its own (1 stands in). The steps of its bias follow from it, so it takes the finest
+// of the other channels.
+Status refine_zero_channels(TensorQuantization& how, const Tensor& weight) {
+  if (!how.axis || std::ranges::none_of(how.params, [](AffineParams p) { return p.scale == 1; })) return {};
+  OP_LET(const auto largest, absmax_per_channel(weight.as<float>(), weight.dims(), *how.axis));
+  const auto is_zero = [&](std::size_t c) { return how.params[c].scale == 1 && largest[c] < 1; };
+  float finest = std::numeric_limits<float>::infinity();
+  for (std::size_t c = 0; c < largest.size(); ++c)
+    if (!is_zero(c)) finest = std::min(finest, how.params[c].scale);
+  for (std::size_t c = 0; c < largest.size(); ++c)
+    if (is_zero(c) && std::isfinite(finest)) how.params[c].scale = finest;
+  return {};
+}
+
 // Raises scales that would let the int32 bias of their channel overflow. Scales only grow, so no code saturates.
 void raise_scales(TensorQuantization& how, const std::vector<double>& least) {
   for (std::size_t i = 0; i < how.params.size() && i < least.size(); ++i)
@@ -153,6 +167,7 @@ Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
     for (float& value : weight.as_mutable<float>()) value *= job.factor;
   auto chosen = choose_tensor(weight.as<float>(), weight.dims(), job.dtype, true, job.axis());
   if (!chosen) return rethrow(std::move(chosen).error(), "weight '" + job.name + "'");
+  OP_TRY(refine_zero_channels(*chosen, weight));
   raise_scales(*chosen, job.least_scale);
   AxisLayout layout;  // one channel
   layout.inner = weight.size();

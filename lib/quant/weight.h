@@ -36,7 +36,7 @@ struct WeightJob {
 
 struct QuantizedWeight {
   Tensor codes;
-  std::vector<float> scales;  // one per channel, or one
+  std::vector<float> scales;  // one per channel, or one; a channel of zeros has the finest of the others
   std::int32_t zero_point = 0;
   std::size_t raised = 0;     // channels whose scale was raised to stay clear of saturation
   float sqnr_db = 0;          // of the codes against the float weight; +inf when exact

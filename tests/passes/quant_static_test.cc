@@ -79,6 +79,13 @@ void check_runtime(const Quantized& result, OpCounts expected) {
   CHECK(got == expected);
 }
 
+// One conversion to codes and one back.
+void check_codes_throughout(const Quantized& result) {
+  INFO(text(result.runtime));
+  CHECK(count(result.runtime, "QuantizeLinear") == 1);
+  CHECK(count(result.runtime, "DequantizeLinear") == 1);
+}
+
 void require_skipped(const std::string& source, const Dims& input, std::string_view label, std::string_view reason,
                      const std::string& pipeline = "quant-static") {
   const Quantized result = quantize(source, input, pipeline);
@@ -122,16 +129,28 @@ TEST_CASE("quant-static by hand: Conv and Relu between QuantizeLinear and Dequan
 }
 
 TEST_CASE("quant-static: a chain of convolutions runs as QLinearConv") {
-  const Quantized result = quantize(
-      HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " + conv_weights("w3", "b3", 3) +
-          "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS "(r1, w2, b2) r2 = Relu(c2) "
-          "y = Conv " PADS "(r2, w3, b3) }",
-      kX8);
-  CHECK(result.changed);
-  check_runtime(result, {{"QLinearConv", 3}});
-  CHECK(result.sqnr >= 25);
-  CHECK(count(result.runtime, "QuantizeLinear") == 1);
-  CHECK(count(result.runtime, "DequantizeLinear") == 1);
+  for (const std::string head :
+       {"<ir_version: 6, opset_import: [\"\": 11]> ", "<ir_version: 7, opset_import: [\"\": 13]> ", HEAD,
+        "<ir_version: 10, opset_import: [\"\": 21]> ", "<ir_version: 10, opset_import: [\"\": 22]> "}) {
+    const Quantized result = quantize(
+        head + X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " +
+            conv_weights("w3", "b3", 3) +
+            "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS "(r1, w2, b2) r2 = Relu(c2) "
+            "y = Conv " PADS "(r2, w3, b3) }",
+        kX8);
+    CHECK(result.changed);
+    check_runtime(result, {{"QLinearConv", 3}});
+    check_codes_throughout(result);
+    CHECK(result.sqnr >= 25);
+  }
+}
+
+TEST_CASE("quant-static: a channel of zeros keeps a fine bias") {
+  // Only the biases reach the result.
+  const Quantized result = quantize(HEAD X8 "float[2, 8, 1, 1] w = {0, 0, 0, 0, 0, 0, 0, 0, 0.01, 0, 0, 0, 0, 0, 0, 0}, "
+                                    "float[2] b = {0.0037, 0.001}> { y = Conv(x, w, b) }",
+                                    kX8);
+  CHECK(result.sqnr >= 35);
 }
 
 TEST_CASE("quant-static: convolutions with groups, strides, one dimension and without bias") {
@@ -190,6 +209,7 @@ TEST_CASE("quant-static: a residual block") {
           "c3 = Conv " PADS "(r2, w3, b3) sum = Add(c3, r1) r3 = Relu(sum) y = Conv " PADS "(r3, w4, b4) }",
       kX8);
   check_runtime(result, {{"QLinearConv", 4}, {"com.microsoft.QLinearAdd", 1}});
+  check_codes_throughout(result);
   CHECK(result.sqnr >= 25);
 }
 
@@ -224,6 +244,12 @@ TEST_CASE("quant-static: data movement and pools between convolutions stay on co
       {"m = Reshape(c, s)", "int64[4] s = {1, 8, 24, 6}, ", {{"Reshape", 1}}},
       {"m = Slice(c, s, e)", "int64[4] s = {0, 0, 1, 1}, int64[4] e = {1, 8, 9, 9}, ", {{"Slice", 1}}},
       {"f = Flatten(c) m = Reshape(f, s)", "int64[4] s = {1, 8, 12, 12}, ", {{"Flatten", 1}, {"Reshape", 1}}},
+      {"m = Gather <axis = 1> (c, s)", "int64[8] s = {7, 6, 5, 4, 3, 2, 1, 0}, ", {{"Gather", 1}}},
+      {"u = Unsqueeze(c, s) m = Squeeze(u, s)", "int64[1] s = {0}, ", {{"Unsqueeze", 1}, {"Squeeze", 1}}},
+      {"m = Expand(c, s)", "int64[4] s = {2, 8, 12, 12}, ", {{"Expand", 1}}},
+      {"m = Tile(c, s)", "int64[4] s = {2, 1, 1, 1}, ", {{"Tile", 1}}},
+      {"d = DepthToSpace <blocksize = 2> (c) m = Concat <axis = 1> (d, d, d, d)", "",
+       {{"DepthToSpace", 1}, {"com.microsoft.QLinearConcat", 1}}},
       {"m = AveragePool <kernel_shape = [2, 2]> (c)", "", {{"com.microsoft.QLinearAveragePool", 1}}},
       {"m = GlobalAveragePool(c)", "", {{"com.microsoft.QLinearGlobalAveragePool", 1}}},
       {"m = LeakyRelu <alpha = 0.1> (c)", "", {{"com.microsoft.QLinearLeakyRelu", 1}}},
@@ -239,6 +265,7 @@ TEST_CASE("quant-static: data movement and pools between convolutions stay on co
     OpCounts expected = one.expected;
     expected["QLinearConv"] = 2;
     check_runtime(result, expected);
+    check_codes_throughout(result);
     CHECK(result.sqnr >= 25);
   }
 }
@@ -253,6 +280,7 @@ TEST_CASE("quant-static: values joined by data movement share scale and zero poi
   for (const Node& node : nodes_of(result.model, "QuantizeLinear")) ++readers[std::string(node.input(1))];
   CHECK(readers == std::map<std::string, int>{{"x_scale", 1}, {"c_scale", 3}, {"y_scale", 1}});
   check_runtime(result, {{"QLinearConv", 2}, {"MaxPool", 1}, {"Transpose", 1}});
+  check_codes_throughout(result);
 }
 
 TEST_CASE("quant-static: Pad between convolutions shares their parameters; a Pad with another value stays float") {
@@ -282,6 +310,18 @@ TEST_CASE("quant-static: MaxPool stays float before opset 12 and when its indice
           "i = Cast <to = 1> (at) }",
       kX8);
   CHECK(skip_reason(indices.context, "MaxPool->m").find("Indices") != std::string::npos);
+}
+
+TEST_CASE("quant-static: AveragePool with dilations stays float, with the node behind it") {
+  const Quantized result = quantize(
+      "<ir_version: 9, opset_import: [\"\": 19]> " X8 + conv_weights("w1", "b1", 1) + ", " +
+          conv_weights("w2", "b2", 2, {4, 8, 1, 1}) +
+          "> { c = Conv(x, w1, b1) m = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (c) y = Conv(m, w2, b2) }",
+      kX8);
+  CHECK(skip_reason(result.context, "AveragePool->m").find("dilations") != std::string::npos);
+  CHECK(skip_reason(result.context, "Conv->y").find("dilations") != std::string::npos);
+  check_runtime(result, {{"QLinearConv", 1}, {"AveragePool", 1}, {"Conv", 1}});
+  CHECK(result.sqnr >= 25);
 }
 
 TEST_CASE("quant-static: concatenation of branches with different ranges") {

@@ -80,11 +80,19 @@ TEST_CASE("quantize_weight: a channel of zeros has zero codes and a usable scale
   const Model model = model_with("float[2, 2] w = {0, 0, 3, -3}");
   for (const DType dtype : {DType::i8, DType::u8}) {
     const auto weight = quantize(model, {.dtype = dtype, .channel_axis = 0, .avoid_saturation = dtype == DType::i8});
-    CHECK(weight.scales[0] > 0);
+    CHECK(weight.scales[0] == weight.scales[1]);
     const auto codes = codes_of(weight);
     CHECK(codes[0] == weight.zero_point);
     CHECK(codes[1] == weight.zero_point);
   }
+  // The finest scale of the others, for the sake of the bias; 1 when there is none. Not mistaken for zero: scale 1.
+  const auto finest = quantize(model_with("float[4, 1] w = {0, 127, 254, 1e-37}"), {.channel_axis = 0});
+  CHECK(finest.scales == std::vector<float>{1, 1, 2, 1});
+  const auto fine = quantize(model_with("float[4, 1] w = {0, 127, 0.5, 1e-37}"), {.channel_axis = 0});
+  CHECK(fine.scales == std::vector<float>{0.5F / 127, 1, 0.5F / 127, 0.5F / 127});
+  CHECK(codes_of(fine) == std::vector<int>{0, 127, 127, 0});
+  CHECK(quantize(model_with("float[2, 1] w = {0, 0}"), {.channel_axis = 0}).scales == std::vector<float>{1, 1});
+  CHECK(quantize(model_with("float[2, 1] w = {0, 0}"), {.per_channel = false}).scales == std::vector<float>{1});
 }
 
 TEST_CASE("quantize_weight: SQNR is that of the dequantized codes, infinite when exact") {
