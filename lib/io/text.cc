@@ -240,10 +240,12 @@ class Dumper {
 };
 
 // The parser of onnx 1.17 leaves 4-bit values one to an int32_data entry; onnx.proto wants two, low nibble first.
+// A text may also give them packed already.
 void pack_nibbles(onnx::TensorProto& tensor) {
   const auto dtype = static_cast<DType>(tensor.data_type());
-  if (!is_known(dtype) || bit_width(dtype) != 4 || tensor.int32_data().empty()) return;
+  const auto elements = element_count(std::vector<std::int64_t>(tensor.dims().begin(), tensor.dims().end()));
   const auto values = tensor.int32_data();
+  if (!is_known(dtype) || bit_width(dtype) != 4 || elements != static_cast<std::uint64_t>(values.size())) return;
   tensor.clear_int32_data();
   for (int i = 0; i < values.size(); i += 2)
     tensor.add_int32_data((values[i] & 0xF) | (i + 1 < values.size() ? (values[i + 1] & 0xF) << 4 : 0));
