@@ -136,8 +136,9 @@ class Planner {
   // refuses its own graph (seen with 1.21). So nothing is quantized behind such a pool.
   bool follows_dilated_pool(const Node& node) const {
     const Node pool = graph_.producer(node.input(0));
-    return pool && pool.is("AveragePool") && pool.has_attr("dilations") &&
-           available_.contains(std::string(pool.input(0)));
+    if (!pool || !pool.is("AveragePool") || !pool.has_attr("dilations")) return false;
+    const Node source = graph_.producer(pool.input(0));
+    return available_.contains(std::string(pool.input(0))) || (source && source.is("DequantizeLinear"));
   }
 
   void warn_about_batchnorm(const Node& node) {

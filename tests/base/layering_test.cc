@@ -27,12 +27,14 @@ const std::map<std::string, std::set<std::string>> kMayUse = {
     {"io", {"base", "num", "ir"}},
     {"pass", {"base", "num", "ir"}},
     {"calib", {"base", "num", "ir", "pass"}},
+    {"quant", {"base", "num", "ir", "pass", "calib"}},
     {"data", {"base", "num", "ir", "io"}},
     {"engine", {"base", "num", "ir", "io", "pass", "data"}},
     {"eval", {"base", "num", "ir", "pass", "data", "engine"}},
     {"report", {"base", "num", "ir", "pass", "data", "engine", "eval"}},
-    {"passes", {"base", "num", "ir", "pass", "calib"}},
-    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "data", "engine", "eval", "report"}},
+    {"flow", {"base", "num", "ir", "io", "pass", "data", "engine", "eval", "report"}},
+    {"passes", {"base", "num", "ir", "pass", "calib", "quant"}},
+    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "data", "engine", "eval", "report", "flow"}},
 };
 
 // Third-party headers that only some layers (or one file) may see, by the beginning of the include.
