@@ -225,9 +225,13 @@ TEST_CASE_METHOD(Fixture, "a signal ends the run with 128 + n and leaves nothing
   CHECK(files() == before);
 }
 
-TEST_CASE_METHOD(Fixture, "a full or closed stdout is an I/O error") {
+TEST_CASE_METHOD(Fixture, "a full stdout is an I/O error; a reader that has gone is none") {
   CHECK(
       std::system((std::string(ONNXPRESS_BINARY_DIR "/onnxpress passes > /dev/full 2> ") + dir.path("err")).c_str()) ==
       5 << 8);
   CHECK_THAT(read_file(dir.path("err")), ContainsSubstring("cannot write to standard output"));
+  const std::string code = dir.path("code");
+  CHECK(std::system(("(" ONNXPRESS_BINARY_DIR "/onnxpress man; echo $? >" + code + ") | sleep 0; sleep 0.2").c_str()) ==
+        0);
+  CHECK(read_file(code) == "0\n");
 }
