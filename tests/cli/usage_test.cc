@@ -37,7 +37,7 @@ void refused(const std::vector<std::string>& arguments, const std::string& messa
 
 }  // namespace
 
-TEST_CASE("--version, as text and as JSON") {
+TEST_CASE("the version, as text and as JSON") {
   const Ended text = run_onnxpress({"--version"});
   CHECK(text.code == 0);
   CHECK_THAT(text.out, StartsWith("onnxpress 0."));
