@@ -47,7 +47,7 @@ TEST_CASE("the version, as text and as JSON") {
   CHECK(nlohmann::json::parse(json.out)["name"] == "onnxpress");
 }
 
-TEST_CASE("--help is the golden text and lists every pass") {
+TEST_CASE("the help is the golden text and lists every pass") {
   const Ended help = run_onnxpress({"--help"});
   CHECK(help.code == 0);
   CHECK(help.err.empty());
