@@ -79,7 +79,10 @@ int report_parse_error(const Cli& cli, const CLI::ParseError& error) {
   if (!extras.empty()) {
     const bool command = cli.app.get_subcommands().empty();
     const std::string& word = extras.front();
-    message = fmt::format("{} '{}'{}", word.starts_with("-") ? "unknown flag" : command ? "unknown command" : "unexpected",
+    message = fmt::format("{} '{}'{}",
+                          word.starts_with("-") ? "unknown flag"
+                          : command             ? "unknown command"
+                                                : "unexpected",
                           word, suggestion(cli, word));
   }
   const auto commands = cli.app.get_subcommands();

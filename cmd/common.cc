@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -38,7 +39,8 @@ int report_error(const Error& error) {
 }
 
 Status write_stdout(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+  const bool whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!whole && errno != EPIPE)  // a reader that has seen enough (| head) is no error
     return fail(Code::io, "cannot write to standard output");
   return {};
 }
@@ -61,16 +63,28 @@ Result<std::uint64_t> parse_size(std::string_view text, std::string_view flag) {
     std::string_view suffix;
     double factor;
   };
-  static constexpr std::array<Unit, 15> units = {{{"", 1}, {"B", 1}, {"k", 1e3}, {"K", 1e3}, {"kB", 1e3}, {"M", 1e6},
-                                                  {"MB", 1e6}, {"G", 1e9}, {"GB", 1e9}, {"Ki", 0x1p10},
-                                                  {"KiB", 0x1p10}, {"Mi", 0x1p20}, {"MiB", 0x1p20}, {"Gi", 0x1p30},
+  static constexpr std::array<Unit, 15> units = {{{"", 1},
+                                                  {"B", 1},
+                                                  {"k", 1e3},
+                                                  {"K", 1e3},
+                                                  {"kB", 1e3},
+                                                  {"M", 1e6},
+                                                  {"MB", 1e6},
+                                                  {"G", 1e9},
+                                                  {"GB", 1e9},
+                                                  {"Ki", 0x1p10},
+                                                  {"KiB", 0x1p10},
+                                                  {"Mi", 0x1p20},
+                                                  {"MiB", 0x1p20},
+                                                  {"Gi", 0x1p30},
                                                   {"GiB", 0x1p30}}};
   double number = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view suffix(stop, static_cast<std::size_t>(text.data() + text.size() - stop));
   if (error == std::errc() && std::isfinite(number) && number >= 0) {
     for (const Unit& unit : units)
-      if (unit.suffix == suffix && number * unit.factor < 0x1p62) return static_cast<std::uint64_t>(number * unit.factor);
+      if (unit.suffix == suffix && number * unit.factor < 0x1p62)
+        return static_cast<std::uint64_t>(number * unit.factor);
   }
   return fail(Code::usage, "{}: '{}' is no size, such as 512M, 2G or 1GiB", flag, text);
 }

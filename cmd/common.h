@@ -44,7 +44,7 @@ int report_error(const Error& error);
 // The same for what CLI11 refuses, with "did you mean".
 int report_parse_error(const Cli& cli, const CLI::ParseError& error);
 
-// Results. Error io when stdout is closed or full.
+// Results. Error io when stdout is full; fine when its reader has gone.
 Status write_stdout(std::string_view text);
 int print(std::string_view text);
 // In the form --format asks for.

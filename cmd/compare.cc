@@ -1,9 +1,10 @@
 // onnxpress compare A B --eval E
+#include "flow/compare.h"
+
 #include <memory>
 
 #include "base/log.h"
 #include "compress_flags.h"
-#include "flow/compare.h"
 
 namespace onnxpress::cmd {
 namespace {
@@ -49,27 +50,30 @@ Result<Report> run(Flags& flags) {
 
 void add_compare(Cli& cli) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* const command = cli.add("compare", "Two models side by side: size, accuracy, error per layer", [&cli, flags] {
-    auto report = run(*flags);
-    if (!report) return report_error(report.error());
-    if (const int code = print_report(cli, *report); code != 0) return code;
-    if (gates_pass(*report)) return 0;
-    log::error("a gate failed");
-    return static_cast<int>(Code::gate_failed);
-  });
+  CLI::App* const command =
+      cli.add("compare", "Two models side by side: size, accuracy, error per layer", [&cli, flags] {
+        auto report = run(*flags);
+        if (!report) return report_error(report.error());
+        if (const int code = print_report(cli, *report); code != 0) return code;
+        if (gates_pass(*report)) return 0;
+        log::error("a gate failed");
+        return static_cast<int>(Code::gate_failed);
+      });
   command->add_option("A", flags->request.before, "The original")->required();
   command->add_option("B", flags->request.after, "The other model")->required();
   flags->data.add_eval(command);
   flags->data.add_samples(command, "Use at most N samples");
   command->add_option("--max-drop", flags->max_drop, "Gate: the metric may drop by this much")->type_name("X");
-  command->add_option("--min-sqnr", flags->request.gates.min_sqnr, "Gate: the worst output keeps this SQNR")->type_name("DB");
+  command->add_option("--min-sqnr", flags->request.gates.min_sqnr, "Gate: the worst output keeps this SQNR")
+      ->type_name("DB");
   command->add_option("--max-size", flags->max_size, "Gate: bytes of B, with suffix")->type_name("SIZE");
   command->add_flag("--no-latency", flags->no_latency, "Do not time the models");
   command->add_flag("--no-layers", flags->no_layers, "No error per layer");
   command->add_option("--report", flags->reports, "Also write the report: .json, .md or .txt; may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
-  command->add_option("-j,--jobs", flags->request.settings.jobs, "Threads; the result does not depend on them")->type_name("N");
+  command->add_option("-j,--jobs", flags->request.settings.jobs, "Threads; the result does not depend on them")
+      ->type_name("N");
 }
 
 }  // namespace onnxpress::cmd

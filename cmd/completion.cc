@@ -72,7 +72,9 @@ std::string zsh_arguments(const CLI::App& app) {
       help += c;
     }
     for (const std::string& name : option->get_lnames())
-      out += " \\\n        " + quoted("--" + name + "[" + help + "]" + (option->get_items_expected_max() > 0 ? ":value:_files" : ""), false);
+      out +=
+          " \\\n        " +
+          quoted("--" + name + "[" + help + "]" + (option->get_items_expected_max() > 0 ? ":value:_files" : ""), false);
   }
   return out;
 }

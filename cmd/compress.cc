@@ -40,8 +40,13 @@ void add_compress(Cli& cli) {
     return run_compress(cli, **command, flags->common, std::move(*pipeline), origin);
   });
   CLI::Option* const text =
-      (*command)->add_option("-p,--pipeline", flags->pipeline, "Passes, e.g. '@clean,prune-magnitude{sparsity=0.5}'")->type_name("TEXT");
-  (*command)->add_option("-r,--recipe", flags->recipe, "A file with the pipeline text")->type_name("FILE")->excludes(text);
+      (*command)
+          ->add_option("-p,--pipeline", flags->pipeline, "Passes, e.g. '@clean,prune-magnitude{sparsity=0.5}'")
+          ->type_name("TEXT");
+  (*command)
+      ->add_option("-r,--recipe", flags->recipe, "A file with the pipeline text")
+      ->type_name("FILE")
+      ->excludes(text);
   flags->common.add(*command);
 }
 

@@ -6,14 +6,18 @@
 namespace onnxpress::cmd {
 
 void DataFlags::add_data(CLI::App* command) {
-  command->add_option("--data", data, "Calibration samples: .npz, .npy, test_data_set_N folder, image folder, or random:seed=N")
+  command
+      ->add_option("--data", data,
+                   "Calibration samples: .npz, .npy, test_data_set_N folder, image folder, or random:seed=N")
       ->type_name("PATH");
 }
 
 void DataFlags::add_eval(CLI::App* command) {
   command->add_option("--eval", eval, "Evaluation samples, in the same forms")->type_name("PATH");
   command->add_option("--labels", labels, "Class of each image folder, lines of 'name index'")->type_name("FILE");
-  command->add_option("--preprocess", preprocess, "For images: resize=224x224,scale=1/255,mean=...,std=...,color=RGB,layout=NCHW")
+  command
+      ->add_option("--preprocess", preprocess,
+                   "For images: resize=224x224,scale=1/255,mean=...,std=...,color=RGB,layout=NCHW")
       ->type_name("SPEC");
   command->add_option("--metric", metric, "auto, top1, top5, perplexity, agreement or sqnr")->capture_default_str();
 }
@@ -46,7 +50,8 @@ void CompressFlags::add(CLI::App* command) {
   command->add_flag("--no-layers", no_layers, "No error per layer (with --eval)");
   command->add_option("-j,--jobs", jobs, "Threads; the result does not depend on them")->type_name("N");
   command->add_option("--seed", seed, "For passes that draw random numbers")->capture_default_str();
-  command->add_option("--memory-limit", memory_limit, "For samples in flight and statistics, e.g. 512M")->type_name("SIZE");
+  command->add_option("--memory-limit", memory_limit, "For samples in flight and statistics, e.g. 512M")
+      ->type_name("SIZE");
 }
 
 Result<CompressRequest> CompressFlags::request() const {
@@ -54,7 +59,8 @@ Result<CompressRequest> CompressFlags::request() const {
   request.tool_version = kVersion;
   request.input = input;
   request.output = output;
-  request.data = {.path = samples.data, .samples = samples.samples, .labels = samples.labels, .preprocess = samples.preprocess};
+  request.data = {
+      .path = samples.data, .samples = samples.samples, .labels = samples.labels, .preprocess = samples.preprocess};
   request.eval = {.path = samples.eval, .samples = {}, .labels = samples.labels, .preprocess = samples.preprocess};
   OP_LET(request.metric, metric_from_name(samples.metric));
   request.latency = !no_latency;

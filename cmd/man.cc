@@ -45,8 +45,9 @@ std::string man_page(const CLI::App& app) {
   std::string out = fmt::format(".TH ONNXPRESS 1 \"\" \"onnxpress {}\" \"User Commands\"\n", kVersion);
   out += ".SH NAME\nonnxpress \\- compress ONNX models\n";
   out += ".SH SYNOPSIS\n\\fBonnxpress\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]...\n";
-  out += ".SH DESCRIPTION\n" + roff(app.get_description()) +
-         "\nA model goes in, a pipeline of passes rewrites it, a smaller model and a report of what it cost come out.\n";
+  out +=
+      ".SH DESCRIPTION\n" + roff(app.get_description()) +
+      "\nA model goes in, a pipeline of passes rewrites it, a smaller model and a report of what it cost come out.\n";
   out += ".SH GLOBAL OPTIONS\n" + options_of(app) + ".SH COMMANDS\n";
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
     out += ".SS " + roff(command->get_name()) + "\n" + roff(command->get_description()) + ".\n" + options_of(*command);

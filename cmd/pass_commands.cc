@@ -72,7 +72,11 @@ void add_pass(Cli& cli, const PassInfo& info) {
   flags->common.add(*command);
   for (const Field& field : info.options) add_option(*command, field, *flags);
   const auto patterns = [&](const char* flag, std::vector<std::string>& out, const char* help) {
-    (*command)->add_option(flag, out, help)->type_name("PATTERN")->allow_extra_args(false)->group("Options of the pass");
+    (*command)
+        ->add_option(flag, out, help)
+        ->type_name("PATTERN")
+        ->allow_extra_args(false)
+        ->group("Options of the pass");
   };
   patterns("--only", flags->only, "Touch only matching nodes: name, glob, re:REGEX or op:TYPE; may be repeated");
   patterns("--skip", flags->skip, "Never touch matching nodes; may be repeated");

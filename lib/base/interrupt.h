@@ -5,7 +5,7 @@
 
 namespace onnxpress {
 
-void install_signal_handlers();  // from the main thread
+void install_signal_handlers();
 int pending_signal();      // 0 when none
 Status check_interrupt();  // an error once a signal has come
 

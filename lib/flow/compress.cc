@@ -2,8 +2,8 @@
 
 #include <filesystem>
 
-#include "base/log.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "engine/activations.h"
 #include "engine/session.h"
 #include "eval/evaluate.h"
@@ -19,8 +19,8 @@ constexpr std::uint64_t kSpillBudget = std::uint64_t{256} << 20;
 
 void set_up_spilling(Model& model, const CompressRequest& request) {
   const bool to_file = !request.output.empty() && request.output != "-";
-  std::filesystem::path folder = to_file ? std::filesystem::path(request.output).parent_path()
-                                         : std::filesystem::temp_directory_path();
+  std::filesystem::path folder =
+      to_file ? std::filesystem::path(request.output).parent_path() : std::filesystem::temp_directory_path();
   if (folder.empty()) folder = ".";
   const std::uint64_t budget = request.memory_limit == 0 ? kSpillBudget : request.memory_limit / 4;
   model.store().spill_to(std::move(folder), budget);

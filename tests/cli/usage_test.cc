@@ -37,7 +37,7 @@ void refused(const std::vector<std::string>& arguments, const std::string& messa
 
 }  // namespace
 
-TEST_CASE("--version, as text and as JSON") {
+TEST_CASE("the version, as text and as JSON") {
   const Ended text = run_onnxpress({"--version"});
   CHECK(text.code == 0);
   CHECK_THAT(text.out, StartsWith("onnxpress 0."));
@@ -47,7 +47,7 @@ TEST_CASE("--version, as text and as JSON") {
   CHECK(nlohmann::json::parse(json.out)["name"] == "onnxpress");
 }
 
-TEST_CASE("--help is the golden text and lists every pass") {
+TEST_CASE("the help is the golden text and lists every pass") {
   const Ended help = run_onnxpress({"--help"});
   CHECK(help.code == 0);
   CHECK(help.err.empty());

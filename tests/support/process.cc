@@ -68,7 +68,8 @@ Ended run_onnxpress(const std::vector<std::string>& arguments, const RunOptions&
     ::kill(child, options.interrupt_with);
     for (int tries = 0; tries < 1000 && ::kill(child, 0) == 0; ++tries) {
       siginfo_t info = {};
-      if (::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child) break;
+      if (::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child)
+        break;
       ::usleep(10'000);
     }
     ::kill(child, SIGKILL);  // one that did not stop by itself must not hang the tests
@@ -88,9 +89,7 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-void write_file(const std::string& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+void write_file(const std::string& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
 
 void write_small_model(const std::string& path) {
   std::vector<std::string> values;
