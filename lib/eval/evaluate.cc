@@ -80,8 +80,8 @@ class Evaluator {
     std::vector<std::vector<Tensor>> outputs(sessions_.size());
     for (std::size_t k = 0; k < sessions_.size(); ++k) {
       OP_LET(outputs[k], sessions_[k]->run(slot.batch.inputs));
-      OP_TRY(slot.models[k].add(slot.batch, sessions_[k]->outputs(), outputs[k],
-                                options_.metric == Metric::perplexity));
+      OP_TRY(
+          slot.models[k].add(slot.batch, sessions_[k]->outputs(), outputs[k], options_.metric == Metric::perplexity));
     }
     if (sessions_.size() == 2) {
       std::vector<const Tensor*> before, after;
@@ -89,7 +89,7 @@ class Evaluator {
         before.push_back(&outputs[0][shared_.first[i]]);
         after.push_back(&outputs[1][shared_.second[i]]);
       }
-      OP_TRY(slot.pair.add(shared_.names, before, after));
+      OP_TRY(slot.pair.add(slot.batch, shared_.names, before, after, options_.metric == Metric::agreement));
     }
     return {};
   }
@@ -131,9 +131,10 @@ void warn_of(const ModelTally& tally, std::string_view which, std::vector<std::s
   for (const auto& [name, count] : tally.nans)
     warnings.push_back(fmt::format("output {}{}: {} NaN values", escape_control(name), which, count));
   for (const auto& [name, count] : tally.misfits)
-    warnings.push_back(fmt::format("output {}{}: not compared with the expected output in {} batches (another shape, "
-                                   "or not numeric)",
-                                   escape_control(name), which, count));
+    warnings.push_back(
+        fmt::format("output {}{}: not compared with the expected output in {} batches (another shape, "
+                    "or not numeric)",
+                    escape_control(name), which, count));
 }
 
 }  // namespace

@@ -13,9 +13,10 @@
 namespace onnxpress {
 
 struct EvalOptions {
-  // automatic: top1 when there are labels and a class output; else (compare only) agreement when there is a class
-  // output, sqnr when not. Perplexity is computed only when asked for: whether the next token is what the model
-  // predicts cannot be seen from its shapes.
+  // automatic: top1 when there are labels and a class output [N, C]; else (compare only) agreement when there is a
+  // class output, or an output [N, S, C] beside tokens [N, S]; else sqnr. Agreement at the positions of any output
+  // [N, S, C] (detectors) and perplexity are computed only when asked for: that positions carry classes, or that the
+  // next token is what a model predicts, cannot be seen from shapes.
   Metric metric = Metric::automatic;
   unsigned jobs = 0;  // batches side by side, each in one thread; 0 = all cores
 };
@@ -45,7 +46,7 @@ struct OutputCloseness {
 
 // Result for one model.
 struct Evaluation {
-  Metric metric = Metric::sqnr;           // the resolved one; scores.front() when it is not sqnr
+  Metric metric = Metric::sqnr;  // the resolved one; scores.front() when it is not sqnr
   std::size_t samples = 0;
   std::vector<Score> scores;              // what was asked for first
   std::vector<OutputCloseness> expected;  // against Batch::expected; empty when the data has none
@@ -56,12 +57,12 @@ struct Evaluation {
 struct Comparison {
   Metric metric = Metric::sqnr;
   std::size_t samples = 0;
-  std::vector<ScorePair> scores;          // what was asked for first
-  std::vector<OutputCloseness> outputs;   // after against before
+  std::vector<ScorePair> scores;         // what was asked for first
+  std::vector<OutputCloseness> outputs;  // after against before
   std::vector<OutputCloseness> expected_before, expected_after;
   std::vector<std::string> warnings;
 
-  const ScorePair* headline() const;      // the pair of `metric`; null when there is none
+  const ScorePair* headline() const;         // the pair of `metric`; null when there is none
   std::optional<double> worst_sqnr() const;  // of `outputs`; NaN when an output is broken
 };
 

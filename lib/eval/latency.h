@@ -12,10 +12,10 @@
 namespace onnxpress {
 
 struct LatencyOptions {
-  std::size_t runs = 100;     // timed runs of each model
-  std::size_t warmup = 10;    // runs before that, of each model
-  double max_seconds = 20;    // timing stops after this many seconds, but not before 5 runs of each
-  unsigned threads = 1;       // of one run
+  std::size_t runs = 100;   // timed runs of each model
+  std::size_t warmup = 10;  // runs before that, of each model
+  double max_seconds = 20;  // timing stops after this many seconds, but not before 5 runs of each
+  unsigned threads = 1;     // of one run
 };
 
 struct LatencyStats {

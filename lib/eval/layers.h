@@ -12,16 +12,16 @@
 namespace onnxpress {
 
 struct LayerOptions {
-  std::size_t samples = 8;                      // at most this many samples are run
-  std::uint64_t memory_limit = 512ULL << 20;    // bytes of tapped values per batch and model, as estimated from shapes
-  unsigned threads = 1;                         // of one run
+  std::size_t samples = 8;                    // at most this many samples are run
+  std::uint64_t memory_limit = 512ULL << 20;  // bytes of tapped values per batch and model, as estimated from shapes
+  unsigned threads = 1;                       // of one run
 };
 
 // One value of the main graph that both models compute. The error is cumulative: `after` runs on its own
 // (already different) inputs, not on those of `before`.
 struct LayerError {
-  std::string value;  // its name in `before`
-  std::string tap;    // the value of `after` it was compared with
+  std::string value;     // its name in `before`
+  std::string tap;       // the value of `after` it was compared with
   std::string node, op;  // what makes it in `before`
   Closeness closeness;
 };

@@ -51,9 +51,12 @@ std::string_view metric_unit(Metric metric) {
   switch (metric) {
     case Metric::top1:
     case Metric::top5:
-    case Metric::agreement: return "%";
-    case Metric::sqnr: return "dB";
-    default: return "";
+    case Metric::agreement:
+      return "%";
+    case Metric::sqnr:
+      return "dB";
+    default:
+      return "";
   }
 }
 
@@ -77,9 +80,12 @@ std::optional<double> metric_drop(Metric metric, double before, double after) {
   switch (metric) {
     case Metric::top1:
     case Metric::top5:
-    case Metric::agreement: return before - after;
-    case Metric::perplexity: return 100.0 * (after - before) / before;
-    default: return std::nullopt;
+    case Metric::agreement:
+      return before - after;
+    case Metric::perplexity:
+      return 100.0 * (after - before) / before;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -110,7 +116,7 @@ std::optional<ScoreShape> score_shape(const TensorView& tensor, bool per_positio
     if (dims.size() != 3 || dims[2] < 2) return std::nullopt;
     return ScoreShape{size(0) * size(1), size(2)};
   }
-  if (dims.size() < 2 || dims[1] < 2) return std::nullopt;
+  if (dims.size() < 2 || dims.size() == 3 || dims[1] < 2) return std::nullopt;
   for (const std::int64_t dim : dims.subspan(2))
     if (dim != 1) return std::nullopt;
   return ScoreShape{size(0), size(1)};

@@ -18,9 +18,9 @@ namespace onnxpress {
 // Unit and sense: top1, top5 and agreement in percent, higher is better; perplexity lower is better; sqnr in dB,
 // higher is better. `automatic` is resolved by evaluate() and compare() and never comes back from them.
 enum class Metric { automatic, top1, top5, perplexity, agreement, sqnr };
-std::string_view metric_name(Metric metric);  // "auto", "top1", "top5", "perplexity", "agreement", "sqnr"
-std::string_view metric_unit(Metric metric);  // "%", "" or "dB"
-const std::vector<std::string>& metric_names();         // what the user may type
+std::string_view metric_name(Metric metric);             // "auto", "top1", "top5", "perplexity", "agreement", "sqnr"
+std::string_view metric_unit(Metric metric);             // "%", "" or "dB"
+const std::vector<std::string>& metric_names();          // what the user may type
 Result<Metric> metric_from_name(std::string_view name);  // error usage with "did you mean"
 
 // How much worse `after` is; positive is worse, negative is better. Points for top1, top5 and agreement
@@ -32,8 +32,9 @@ std::optional<std::size_t> arg_max(std::span<const float> scores);
 // Whether fewer than k classes rank before `label`. Ties go to the lower index, as in arg_max. False for a NaN score.
 bool in_top_k(std::span<const float> scores, std::size_t label, std::size_t k);
 
-// Where the class scores of a tensor are: rows x classes, row-major. Accepted: [N, C], [N, C, 1, 1, ...] with
-// C >= 2, and [N, S, C] when `per_position`. Empty for every other shape and for non-float types.
+// Where the class scores of a tensor are: rows x classes, row-major. Accepted: [N, C] and, as pooling leaves them,
+// [N, C, 1, 1, ...] with C >= 2; or [N, S, C] when `per_position`. Empty for every other shape ([N, C, 1] is more
+// often a list of boxes) and for non-float types.
 struct ScoreShape {
   std::size_t rows = 0;
   std::size_t classes = 0;

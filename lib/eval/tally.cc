@@ -129,8 +129,8 @@ void ModelTally::merge(const ModelTally& other) {
   merge_maps(misfits, other.misfits);
 }
 
-Status PairTally::add(const std::vector<std::string>& names, std::span<const Tensor* const> before,
-                      std::span<const Tensor* const> after) {
+Status PairTally::add(const Batch& batch, const std::vector<std::string>& names, std::span<const Tensor* const> before,
+                      std::span<const Tensor* const> after, bool any_position) {
   assert(names.size() == before.size() && names.size() == after.size());
   // [N, C] wins over [N, S, C]; within each, the first output.
   for (const bool per_position : {false, true}) {
@@ -138,6 +138,7 @@ Status PairTally::add(const std::vector<std::string>& names, std::span<const Ten
     for (std::size_t i = 0; i < names.size() && agreement.empty(); ++i) {
       const auto scores = score_shape(before[i]->view(), per_position);
       if (!scores || before[i]->dims() != after[i]->dims() || !is_float(after[i]->dtype())) continue;
+      if (per_position && !any_position && token_input(batch, before[i]->dims()) == nullptr) continue;
       OP_LET(const auto a, to_floats(before[i]->view()));
       OP_LET(const auto b, to_floats(after[i]->view()));
       agreement[names[i]].add(a, b, scores->classes);
@@ -158,13 +159,16 @@ void PairTally::merge(const PairTally& other) {
 
 Result<Metric> resolve_metric(Metric asked, bool has_labels, const ModelTally& model, const PairTally* pair) {
   const bool scored = !model.classes.empty();
-  const auto refuse = [&](std::string_view why) { return fail(Code::usage, "--metric {}: {}", metric_name(asked), why); };
+  const auto refuse = [&](std::string_view why) {
+    return fail(Code::usage, "--metric {}: {}", metric_name(asked), why);
+  };
   switch (asked) {
     case Metric::automatic:
       if (scored) return Metric::top1;
       if (pair != nullptr) return pair->agreement.empty() ? Metric::sqnr : Metric::agreement;
       if (!model.expected.empty()) return Metric::sqnr;
-      return fail(Code::usage, "nothing to measure: {}; say --metric perplexity for a token model, or compare two models",
+      return fail(Code::usage,
+                  "nothing to measure: {}; say --metric perplexity for a token model, or compare two models",
                   has_labels ? "the model has no output of shape [N, classes]"
                              : "the data has neither labels nor expected outputs");
     case Metric::top1:
@@ -178,7 +182,8 @@ Result<Metric> resolve_metric(Metric asked, bool has_labels, const ModelTally& m
       return asked;
     case Metric::agreement:
       if (pair == nullptr) return refuse("needs two models");
-      if (pair->agreement.empty()) return refuse("the models have no float output of shape [N, classes] or [N, S, classes]");
+      if (pair->agreement.empty())
+        return refuse("the models have no float output of shape [N, classes] or [N, S, classes]");
       return asked;
     case Metric::sqnr:
       if (pair == nullptr && model.expected.empty()) return refuse("needs two models, or data with expected outputs");

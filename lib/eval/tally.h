@@ -24,8 +24,8 @@ struct ModelTally {
   std::map<std::string, ClassTally> classes;
   std::map<std::string, Perplexity> perplexity;
   std::map<std::string, Closeness> expected;
-  std::map<std::string, std::uint64_t> nans;  // NaN elements of each float output
-  std::map<std::string, std::size_t> misfits; // outputs whose expected value has another shape or type: batches
+  std::map<std::string, std::uint64_t> nans;   // NaN elements of each float output
+  std::map<std::string, std::size_t> misfits;  // outputs whose expected value has another shape or type: batches
 
   // `outputs` are the results of one run of `batch`, named by `infos`.
   Status add(const Batch& batch, std::span<const ValueInfo> infos, std::span<const Tensor> outputs,
@@ -39,9 +39,10 @@ struct PairTally {
   std::map<std::string, Closeness> outputs;
   std::map<std::string, std::size_t> misfits;  // outputs with different shapes, or not numeric: batches
 
-  // Outputs of both models with the same names.
-  Status add(const std::vector<std::string>& names, std::span<const Tensor* const> before,
-             std::span<const Tensor* const> after);
+  // Outputs of both models with the same names. Agreement is taken on the first output [N, C]; else on the first
+  // [N, S, C] when an integer input [N, S] says that positions are tokens, or on any when `any_position`.
+  Status add(const Batch& batch, const std::vector<std::string>& names, std::span<const Tensor* const> before,
+             std::span<const Tensor* const> after, bool any_position);
   void merge(const PairTally& other);
 };
 

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <map>
 
+#include "base/interrupt.h"
 #include "io/text.h"
 #include "io/validate.h"
 #include "io/wire.h"
@@ -157,7 +158,10 @@ Result<Model> load_stdin(const LoadOptions& options) {
   for (std::size_t used = 0;;) {
     if (bytes.size() < used + (1U << 20)) bytes.resize(std::max<std::size_t>(bytes.size() * 2, std::size_t{1} << 22));
     const auto got = ::read(STDIN_FILENO, bytes.data() + used, bytes.size() - used);
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EINTR) {
+      OP_TRY(check_interrupt());
+      continue;
+    }
     if (got < 0) return fail(Code::io, "stdin: {}", errno_text(errno));
     if (got == 0) {
       bytes.resize(used);

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "io/load.h"
+#include "ir/walk.h"
 
 namespace onnxpress {
 namespace {
@@ -126,8 +127,19 @@ class Dumper {
       case DType::bf16: return widened<std::uint16_t>(value);
       case DType::c64:
       case DType::c128: return quote(hash_hex(value.bytes()));
+      case DType::u4:
+      case DType::i4: return nibbles(value);
       default: return widened<std::uint8_t>(value);
     }
+  }
+  static std::string nibbles(const Tensor& value) {
+    std::string out;
+    for (std::uint64_t i = 0; i < value.size(); ++i) {
+      const int code = static_cast<int>(value.bytes()[i / 2]) >> (i % 2 * 4) & 0xF;
+      const bool negative = value.dtype() == DType::i4 && code >= 8;
+      out += fmt::format("{}{}", out.empty() ? "" : ", ", negative ? code - 16 : code);
+    }
+    return out;
   }
   template <class T>
   static std::string widened(const Tensor& value) {
@@ -227,6 +239,18 @@ class Dumper {
   std::string out_;
 };
 
+// The parser of onnx 1.17 leaves 4-bit values one to an int32_data entry; onnx.proto wants two, low nibble first.
+// A text may also give them packed already.
+void pack_nibbles(onnx::TensorProto& tensor) {
+  const auto dtype = static_cast<DType>(tensor.data_type());
+  const auto elements = element_count(std::vector<std::int64_t>(tensor.dims().begin(), tensor.dims().end()));
+  const auto values = tensor.int32_data();
+  if (!is_known(dtype) || bit_width(dtype) != 4 || elements != static_cast<std::uint64_t>(values.size())) return;
+  tensor.clear_int32_data();
+  for (int i = 0; i < values.size(); i += 2)
+    tensor.add_int32_data((values[i] & 0xF) | (i + 1 < values.size() ? (values[i + 1] & 0xF) << 4 : 0));
+}
+
 }  // namespace
 
 Result<Model> parse_model_text(std::string_view text) {
@@ -240,6 +264,7 @@ Result<Model> parse_model_text(std::string_view text) {
   } catch (const std::exception& error) {
     return fail(Code::bad_input, "ONNX text: {}", error.what());
   }
+  for_each_tensor(proto, [](onnx::TensorProto& tensor, TensorPlace) { pack_nibbles(tensor); });
   const std::string bytes = proto.SerializeAsString();
   return load_model_bytes(std::as_bytes(std::span(bytes)), "ONNX text");
 }

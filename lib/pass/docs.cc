@@ -65,10 +65,7 @@ nlohmann::ordered_json json_number(const std::string& text, bool whole) {
 }
 
 nlohmann::ordered_json item_schema(std::string_view type) {
-  return {{"type", type == "bool"    ? "boolean"
-                   : type == "int"   ? "integer"
-                   : type == "float" ? "number"
-                                     : "string"}};
+  return {{"type", type == "bool" ? "boolean" : type == "int" ? "integer" : type == "float" ? "number" : "string"}};
 }
 
 nlohmann::ordered_json json_default(const Field& field) {
@@ -107,15 +104,9 @@ nlohmann::ordered_json pass_schema(const PassInfo& info) {
   for (const Field& field : info.options) options[field.key] = field_schema(field);
   options["only"] = patterns_schema(kOnlyHelp);
   options["skip"] = patterns_schema(kSkipHelp);
-  return {{"type", "object"},
-          {"title", info.summary},
-          {"description", info.description},
-          {"example", info.example},
-          {"references", info.references},
-          {"idempotent", info.idempotent},
-          {"lossy", info.lossy},
-          {"needs_data", info.needs_data},
-          {"additionalProperties", false},
+  return {{"type", "object"},        {"title", info.summary},         {"description", info.description},
+          {"example", info.example}, {"references", info.references}, {"idempotent", info.idempotent},
+          {"lossy", info.lossy},     {"needs_data", info.needs_data}, {"additionalProperties", false},
           {"properties", options}};
 }
 

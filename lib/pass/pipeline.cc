@@ -189,9 +189,13 @@ std::string Pipeline::Item::print() const {
 
 std::string Pipeline::print() const { return print_items(items_); }
 
-bool Pipeline::needs_data() const { return any_pass(items_, [](const PassInfo& info) { return info.needs_data; }); }
+bool Pipeline::needs_data() const {
+  return any_pass(items_, [](const PassInfo& info) { return info.needs_data; });
+}
 
-bool Pipeline::lossy() const { return any_pass(items_, [](const PassInfo& info) { return info.lossy; }); }
+bool Pipeline::lossy() const {
+  return any_pass(items_, [](const PassInfo& info) { return info.lossy; });
+}
 
 Result<Outcome> Pipeline::run(Model& model, PassContext& context, const Checks& checks,
                               std::vector<PassRecord>* records) const {

@@ -47,8 +47,8 @@ class Parser {
   }
   std::unexpected<Error> here(std::string_view message) const {
     const Token& token = peek();
-    return error_at(token, fmt::format("{}, got {}", message,
-                                       token.kind == Token::Kind::end ? "the end" : "'" + token.text + "'"));
+    return error_at(
+        token, fmt::format("{}, got {}", message, token.kind == Token::Kind::end ? "the end" : "'" + token.text + "'"));
   }
   // Says where a message without a place belongs.
   Status placed(const Token& token, Status status) const {
@@ -130,7 +130,8 @@ class Parser {
 
   Result<std::string> parse_word(std::string_view what) {
     const Token& token = peek();
-    if (token.kind != Token::Kind::word && token.kind != Token::Kind::quoted) return here(fmt::format("expected {}", what));
+    if (token.kind != Token::Kind::word && token.kind != Token::Kind::quoted)
+      return here(fmt::format("expected {}", what));
     ++next_;
     return token.text;
   }
@@ -157,7 +158,8 @@ class Parser {
       OP_LET(const OptionText value, parse_value());
       OP_TRY(placed(at_value, parse_option(value, item->max_rounds)));
       if (item->max_rounds < 1 || item->max_rounds > kMaxRounds)
-        return error_at(at_value, fmt::format("max: {} is out of range, must be from 1 to {}", item->max_rounds, kMaxRounds));
+        return error_at(at_value,
+                        fmt::format("max: {} is out of range, must be from 1 to {}", item->max_rounds, kMaxRounds));
       OP_TRY(expect("}", "'max'"));
     }
     OP_TRY(parse_group("'fixpoint'", *item));
@@ -227,8 +229,8 @@ Result<Pipeline> Pipeline::parse(std::string_view text, Registry registry) {
   return pipeline;
 }
 
-Result<Pipeline> Pipeline::single(std::string_view pass,
-                                  const std::vector<std::pair<std::string, OptionText>>& options, Registry registry) {
+Result<Pipeline> Pipeline::single(std::string_view pass, const std::vector<std::pair<std::string, OptionText>>& options,
+                                  Registry registry) {
   OP_LET(PassBuilder builder, PassBuilder::start(pass, registry));
   for (const auto& [key, value] : options) {
     OP_TRY(builder.check_key(key));

@@ -13,7 +13,7 @@ namespace onnxpress {
 namespace {
 
 constexpr std::array<std::string_view, 3> kKernels = {"Conv", "Gemm", "MatMul"};
-// With an integer kernel of their own (QLinear*). Softmax and Sigmoid have the fixed range [0, 1].
+// With an integer kernel of their own (QLinear*).
 constexpr std::array<std::string_view, 7> kOwnRange = {"Add",         "Mul",     "Concat",   "AveragePool",
                                                        "GlobalAveragePool", "Sigmoid", "LeakyRelu"};
 // Values pass through unchanged, or a subset of them, or their maximum: one set of parameters on both sides. Pad has
@@ -58,6 +58,7 @@ std::string kernel_refusal(const Node& node) {
 std::string glue_refusal(const Node& node, const Model& model) {
   if (node.is("MaxPool") && model.opset() < 12) return "MaxPool on 8-bit values needs opset 12";
   if (node.is("MaxPool") && !node.output(1).empty()) return "its Indices output is used";
+  if (node.is("AveragePool") && node.has_attr("dilations")) return "dilations have no integer form";
   if (node.is("Pad") && node.attr_string("mode", "constant") == "constant") {
     // Padding with anything but 0 could lie outside the range of the input.
     if (model.opset() < 11) return node.attr_float("value", 0) == 0 ? "" : "it pads with a value that is not 0";
@@ -112,6 +113,7 @@ class Planner {
     if (role == StaticRole::kernel) {
       if (!context_.selected(node)) return;
       if (const std::string reason = kernel_refusal(node); !reason.empty()) return context_.skipped(node, reason);
+      if (follows_dilated_pool(node)) return context_.skipped(node, "it reads a pool with dilations between 8-bit values");
       warn_about_batchnorm(node);
       item.quantize_output = node.is("Conv");
     } else {
@@ -128,6 +130,15 @@ class Planner {
         item.output = std::string(activation.output(0));
     available_.insert(item.output);
     candidates_.push_back(std::move(item));
+  }
+
+  // ONNX Runtime turns every AveragePool between 8-bit values into QLinearAveragePool, which knows no dilations, and then
+  // refuses its own graph (seen with 1.21). So nothing is quantized behind such a pool.
+  bool follows_dilated_pool(const Node& node) const {
+    const Node pool = graph_.producer(node.input(0));
+    if (!pool || !pool.is("AveragePool") || !pool.has_attr("dilations")) return false;
+    const Node source = graph_.producer(pool.input(0));
+    return available_.contains(std::string(pool.input(0))) || (source && source.is("DequantizeLinear"));
   }
 
   void warn_about_batchnorm(const Node& node) {

@@ -1,5 +1,7 @@
 #include "quant/weight.h"
 
+#include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -8,6 +10,20 @@
 namespace onnxpress {
 namespace {
 
+// A channel of zeros has no scale of its own (1 stands in). The steps of its bias follow from it, so it takes the finest
+// of the other channels.
+Status refine_zero_channels(TensorQuantization& how, const Tensor& weight) {
+  if (!how.axis || std::ranges::none_of(how.params, [](AffineParams p) { return p.scale == 1; })) return {};
+  OP_LET(const auto largest, absmax_per_channel(weight.as<float>(), weight.dims(), *how.axis));
+  const auto is_zero = [&](std::size_t c) { return how.params[c].scale == 1 && largest[c] < 1; };
+  float finest = std::numeric_limits<float>::infinity();
+  for (std::size_t c = 0; c < largest.size(); ++c)
+    if (!is_zero(c)) finest = std::min(finest, how.params[c].scale);
+  for (std::size_t c = 0; c < largest.size(); ++c)
+    if (is_zero(c) && std::isfinite(finest)) how.params[c].scale = finest;
+  return {};
+}
+
 // Raises scales that would let the int32 bias of their channel overflow. Scales only grow, so no code saturates.
 void raise_scales(TensorQuantization& how, const std::vector<double>& least) {
   for (std::size_t i = 0; i < how.params.size() && i < least.size(); ++i)
@@ -15,49 +31,84 @@ void raise_scales(TensorQuantization& how, const std::vector<double>& least) {
       how.params[i].scale = std::nextafter(static_cast<float>(least[i]), std::numeric_limits<float>::infinity());
 }
 
-// The weights that feed one output channel, in the order of the reduction.
-struct Reduction {
-  std::span<const float> weight;
-  AxisLayout channel;            // at the channel axis
-  std::size_t input_channels = 1;  // of a convolution: they run fastest; 1 for a matrix
-  std::size_t length = 0;
-
-  Reduction(std::span<const float> values, const Dims& dims, const AxisLayout& layout)
-      : weight(values), channel(layout), length(values.size() / std::max<std::size_t>(layout.channels, 1)) {
-    if (dims.size() > 2) input_channels = static_cast<std::size_t>(dims[1]);
-  }
-  float at(std::size_t c, std::size_t k) const {
-    if (channel.outer > 1) return weight[k * channel.channels + c];  // matrix with the channels in columns
-    const std::size_t positions = length / input_channels;
-    return weight[c * length + (input_channels == 1 ? k : k % input_channels * positions + k / input_channels)];
-  }
-};
-
 // u8 * s8 + u8 * s8 stays within 16 bits exactly when two codes of one sign sum to at most 128 (255 * 128 < 2^15).
 constexpr std::int32_t kPairLimit = 128;
 
-std::int32_t largest_pair(const Reduction& reduction, std::size_t c, AffineParams params, CodeRange codes) {
-  std::int32_t largest = 0;
-  for (std::size_t k = 0; k + 1 < reduction.length; k += 2) {
-    const std::int32_t a = quantize_value(reduction.at(c, k), params, codes);
-    const std::int32_t b = quantize_value(reduction.at(c, k + 1), params, codes);
-    if ((a < 0) == (b < 0)) largest = std::max(largest, std::abs(a + b));
+std::int32_t pair_sum(float a, float b, const AffineParams& params, CodeRange codes) {
+  const std::int32_t x = quantize_value(a, params, codes), y = quantize_value(b, params, codes);
+  return (x < 0) == (y < 0) ? std::abs(x + y) : 0;
+}
+
+// A weight whose output channels are its rows, [channels, ...]: pairs run along the row. In a convolution
+// [channels, inputs, positions] they run over the inputs of a position first.
+struct RowLayout {
+  std::size_t length = 0, inputs = 1;
+  std::size_t at(std::size_t k) const {
+    return inputs == 1 ? k : k % inputs * (length / inputs) + k / inputs;
   }
+};
+
+std::int32_t largest_pair(std::span<const float> row, RowLayout layout, const AffineParams& params, CodeRange codes) {
+  std::int32_t largest = 0;
+  for (std::size_t k = 0; k + 1 < row.size(); k += 2)
+    largest = std::max(largest, pair_sum(row[layout.at(k)], row[layout.at(k + 1)], params, codes));
   return largest;
 }
 
-// Raises the scales of channels in which a pair could saturate, no further than needed. Returns how many.
-std::size_t clear_pairs(TensorQuantization& how, const Reduction& reduction) {
+// A matrix whose output channels are its columns: all of them in one walk over the rows, the way they lie in memory.
+std::vector<std::int32_t> largest_pairs(std::span<const float> matrix, const TensorQuantization& how, std::size_t columns) {
+  std::vector<std::int32_t> largest(columns, 0);
+  for (std::size_t at = 0; at + 2 * columns <= matrix.size(); at += 2 * columns)
+    for (std::size_t c = 0; c < columns; ++c)
+      largest[c] = std::max(largest[c], pair_sum(matrix[at + c], matrix[at + columns + c],
+                                                 how.params[how.params.size() == 1 ? 0 : c], how.codes));
+  return largest;
+}
+
+// Raises a scale as far as a pair needs. Rounding can leave a pair above the limit, hence the callers' loops.
+bool raise_for(AffineParams& params, std::int32_t pair) {
+  if (pair <= kPairLimit) return false;
+  params.scale *= static_cast<float>(pair) / kPairLimit;
+  return true;
+}
+
+std::size_t clear_rows(TensorQuantization& how, std::span<const float> weight, std::size_t channels, RowLayout layout) {
   std::size_t raised = 0;
-  for (std::size_t c = 0; c < reduction.channel.channels; ++c) {
+  for (std::size_t c = 0; c < channels; ++c) {
     AffineParams& params = how.params[how.params.size() == 1 ? 0 : c];
-    const float before = params.scale;
-    for (std::int32_t pair = largest_pair(reduction, c, params, how.codes); pair > kPairLimit;
-         pair = largest_pair(reduction, c, params, how.codes))
-      params.scale *= static_cast<float>(pair) / kPairLimit;
-    if (params.scale != before) ++raised;
+    const auto row = weight.subspan(c * layout.length, layout.length);
+    bool any = false;
+    while (raise_for(params, largest_pair(row, layout, params, how.codes))) any = true;
+    raised += any;
   }
   return raised;
+}
+
+std::size_t clear_columns(TensorQuantization& how, std::span<const float> weight, std::size_t columns) {
+  std::vector<bool> raised(columns, false);
+  for (bool again = true; again;) {
+    again = false;
+    const std::vector<std::int32_t> pairs = largest_pairs(weight, how, columns);
+    if (how.params.size() == 1) {
+      again = raise_for(how.params[0], *std::ranges::max_element(pairs));
+      raised[0] = raised[0] || again;
+      continue;
+    }
+    for (std::size_t c = 0; c < columns; ++c)
+      if (raise_for(how.params[c], pairs[c])) raised[c] = again = true;
+  }
+  return static_cast<std::size_t>(std::ranges::count(raised, true));
+}
+
+// Raises the scales of channels in which a pair could saturate, no further than needed. Returns how many.
+std::size_t clear_pairs(TensorQuantization& how, const Tensor& weight, std::int64_t channel_axis) {
+  const auto values = weight.as<float>();
+  const auto channels = static_cast<std::size_t>(weight.dims()[static_cast<std::size_t>(channel_axis)]);
+  if (channel_axis != 0) return clear_columns(how, values, channels);
+  RowLayout layout;
+  layout.length = values.size() / channels;
+  if (weight.dims().size() > 2) layout.inputs = static_cast<std::size_t>(weight.dims()[1]);
+  return clear_rows(how, values, channels, layout);
 }
 
 // One byte per code.
@@ -104,6 +155,7 @@ Tensor QuantizedWeight::zero_point_tensor(bool per_channel) const {
 }
 
 Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
+  assert(!job.avoid_saturation || job.dtype == DType::i8);  // u8 weights are multiplied in 16 bits
   OP_LET(std::optional<Tensor> constant, job.reader->constant(job.name));
   assert(constant);
   Tensor weight = std::move(*constant);
@@ -115,6 +167,7 @@ Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
     for (float& value : weight.as_mutable<float>()) value *= job.factor;
   auto chosen = choose_tensor(weight.as<float>(), weight.dims(), job.dtype, true, job.axis());
   if (!chosen) return rethrow(std::move(chosen).error(), "weight '" + job.name + "'");
+  OP_TRY(refine_zero_channels(*chosen, weight));
   raise_scales(*chosen, job.least_scale);
   AxisLayout layout;  // one channel
   layout.inner = weight.size();
@@ -122,10 +175,7 @@ Result<QuantizedWeight> quantize_weight(const WeightJob& job) {
     OP_LET(layout, axis_layout(weight.dims(), job.channel_axis));
   }
   QuantizedWeight out;
-  if (job.avoid_saturation) {
-    OP_LET(const AxisLayout channels, axis_layout(weight.dims(), job.channel_axis));
-    out.raised = clear_pairs(*chosen, Reduction(weight.as<float>(), weight.dims(), channels));
-  }
+  if (job.avoid_saturation && weight.size() > 0) out.raised = clear_pairs(*chosen, weight, job.channel_axis);
   out.zero_point = job.dtype == DType::u8 ? 128 : 0;
   for (AffineParams& params : chosen->params) {
     params.zero_point = out.zero_point;  // also where a channel is all zeros: the runtime wants them all equal

@@ -15,7 +15,7 @@ namespace onnxpress {
 // A constant float weight and how to quantize it. Symmetric, min-max.
 struct WeightJob {
   Graph* reader = nullptr;            // a scope the weight can be read from
-  std::string name;                   // of the float constant
+  std::string name = {};              // of the float constant
   DType dtype = DType::i8;            // i8: zero point 0; u8: zero point 128
   std::int64_t channel_axis = 0;      // of the output channels
   bool per_channel = true;            // one scale per output channel, or one for the tensor
@@ -36,7 +36,7 @@ struct WeightJob {
 
 struct QuantizedWeight {
   Tensor codes;
-  std::vector<float> scales;  // one per channel, or one
+  std::vector<float> scales;  // one per channel, or one; a channel of zeros has the finest of the others
   std::int32_t zero_point = 0;
   std::size_t raised = 0;     // channels whose scale was raised to stay clear of saturation
   float sqnr_db = 0;          // of the codes against the float weight; +inf when exact

@@ -47,18 +47,18 @@ bool within(char32_t value, Ranges ranges) {
 constexpr std::array<std::pair<char32_t, char32_t>, 6> kZero = {
     {{0x300, 0x36f}, {0x483, 0x489}, {0x591, 0x5bd}, {0x200b, 0x200f}, {0x20d0, 0x20ff}, {0xfe00, 0xfe0f}}};
 constexpr std::array<std::pair<char32_t, char32_t>, 13> kWide = {{{0x1100, 0x115f},
-                                                                   {0x2e80, 0x303e},
-                                                                   {0x3041, 0x33ff},
-                                                                   {0x3400, 0x4dbf},
-                                                                   {0x4e00, 0x9fff},
-                                                                   {0xa000, 0xa4cf},
-                                                                   {0xac00, 0xd7a3},
-                                                                   {0xf900, 0xfaff},
-                                                                   {0xfe30, 0xfe6f},
-                                                                   {0xff00, 0xff60},
-                                                                   {0xffe0, 0xffe6},
-                                                                   {0x1f300, 0x1faff},
-                                                                   {0x20000, 0x3fffd}}};
+                                                                  {0x2e80, 0x303e},
+                                                                  {0x3041, 0x33ff},
+                                                                  {0x3400, 0x4dbf},
+                                                                  {0x4e00, 0x9fff},
+                                                                  {0xa000, 0xa4cf},
+                                                                  {0xac00, 0xd7a3},
+                                                                  {0xf900, 0xfaff},
+                                                                  {0xfe30, 0xfe6f},
+                                                                  {0xff00, 0xff60},
+                                                                  {0xffe0, 0xffe6},
+                                                                  {0x1f300, 0x1faff},
+                                                                  {0x20000, 0x3fffd}}};
 // Would move the cursor, end the line or turn the writing direction.
 constexpr std::array<std::pair<char32_t, char32_t>, 6> kUnsafe = {
     {{0, 0x1f}, {0x7f, 0x9f}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff}}};

@@ -23,12 +23,12 @@ std::string pad_to_width(std::string_view text, std::size_t columns, bool right_
 
 // Numbers as the tables show them. NaN is "nan", infinity "inf".
 std::string fixed_text(double value, int decimals);
-std::string decibel_text(double value);                   // "31.2"
-std::string signed_text(double value, int decimals);      // "+0.05", "-0.05", "0.00"
-std::string short_text(double value);                     // four significant digits: "0.0312", "1.2e-07"
-std::string count_text(std::uint64_t value);              // "268346" -> "268,346"
+std::string decibel_text(double value);                             // "31.2"
+std::string signed_text(double value, int decimals);                // "+0.05", "-0.05", "0.00"
+std::string short_text(double value);                               // four significant digits: "0.0312", "1.2e-07"
+std::string count_text(std::uint64_t value);                        // "268346" -> "268,346"
 std::string ratio_text(std::uint64_t after, std::uint64_t before);  // "0.28x"; "-" when before is 0
-std::string seconds_text(double seconds);                 // "0.18 ms", "1.20 s", "12.3 us"
-std::string value_type_text(const ValueType& type);             // "float[N, 3, 32, 32]"; unknown dims "?"
+std::string seconds_text(double seconds);                           // "0.18 ms", "1.20 s", "12.3 us"
+std::string value_type_text(const ValueType& type);                 // "float[N, 3, 32, 32]"; unknown dims "?"
 
 }  // namespace onnxpress

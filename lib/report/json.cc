@@ -174,12 +174,9 @@ Json gate_json(const Gate& gate) {
 }
 
 Json data_json(const DataReport& data) {
-  return {{"role", data.role},
-          {"description", data.description},
-          {"hash", data.digest},
-          {"preprocessing", text_or_null(data.formula)},
-          {"samples", data.samples},
-          {"synthetic", data.synthetic}};
+  return {{"role", data.role},       {"description", data.description},
+          {"hash", data.digest},     {"preprocessing", text_or_null(data.formula)},
+          {"samples", data.samples}, {"synthetic", data.synthetic}};
 }
 
 Json provenance_json(const Provenance& from) {
@@ -194,26 +191,25 @@ Json provenance_json(const Provenance& from) {
 }  // namespace
 
 std::string report_json(const Report& report) {
-  const Json json = {
-      {"schema_version", kReportSchemaVersion},
-      {"command", report.command},
-      {"dry_run", report.dry_run},
-      {"input", file_json(report.input)},
-      {"output", or_null(report.output, file_json)},
-      {"before", stats_json(report.before)},
-      {"after", or_null(report.after, stats_json)},
-      {"passes", array_of(report.passes, pass_json)},
-      {"comparison", or_null(report.comparison, comparison_json)},
-      {"evaluation", or_null(report.evaluation, evaluation_json)},
-      {"latency", or_null(report.latency, latency_json)},
-      {"latencies", or_null(report.latencies, latencies_json)},
-      {"layer_errors", report.layers ? array_of(*report.layers, layer_error_json) : Json(nullptr)},
-      {"changed", journal_json(report.journal, true)},
-      {"skipped", journal_json(report.journal, false)},
-      {"notes", notes_json(report.journal)},
-      {"warnings", report.warnings},
-      {"gates", array_of(report.gates, gate_json)},
-      {"provenance", provenance_json(report.provenance)}};
+  const Json json = {{"schema_version", kReportSchemaVersion},
+                     {"command", report.command},
+                     {"dry_run", report.dry_run},
+                     {"input", file_json(report.input)},
+                     {"output", or_null(report.output, file_json)},
+                     {"before", stats_json(report.before)},
+                     {"after", or_null(report.after, stats_json)},
+                     {"passes", array_of(report.passes, pass_json)},
+                     {"comparison", or_null(report.comparison, comparison_json)},
+                     {"evaluation", or_null(report.evaluation, evaluation_json)},
+                     {"latency", or_null(report.latency, latency_json)},
+                     {"latencies", or_null(report.latencies, latencies_json)},
+                     {"layer_errors", report.layers ? array_of(*report.layers, layer_error_json) : Json(nullptr)},
+                     {"changed", journal_json(report.journal, true)},
+                     {"skipped", journal_json(report.journal, false)},
+                     {"notes", notes_json(report.journal)},
+                     {"warnings", report.warnings},
+                     {"gates", array_of(report.gates, gate_json)},
+                     {"provenance", provenance_json(report.provenance)}};
   // Names are bytes from a file: what is no UTF-8 is replaced, not thrown at.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

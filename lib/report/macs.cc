@@ -210,15 +210,32 @@ std::optional<std::optional<std::uint64_t>> node_macs(const Node& node, std::vec
   const Shapes shapes(node, &taken);
   Macs macs;
   switch (entry->kind) {
-    case Kind::conv: macs = conv(shapes, entry->weight); break;
-    case Kind::conv_transpose: macs = conv_transpose(shapes); break;
-    case Kind::gemm: macs = gemm(node, shapes, entry->weight); break;
-    case Kind::matmul: macs = matmul(node, shapes, entry->weight); break;
-    case Kind::packed_matmul: macs = packed_matmul(node, shapes); break;
-    case Kind::recurrent: macs = recurrent(shapes); break;
-    case Kind::attention: macs = attention(shapes); break;
-    case Kind::einsum: macs = einsum(node, shapes); break;
-    case Kind::unknown: break;
+    case Kind::conv:
+      macs = conv(shapes, entry->weight);
+      break;
+    case Kind::conv_transpose:
+      macs = conv_transpose(shapes);
+      break;
+    case Kind::gemm:
+      macs = gemm(node, shapes, entry->weight);
+      break;
+    case Kind::matmul:
+      macs = matmul(node, shapes, entry->weight);
+      break;
+    case Kind::packed_matmul:
+      macs = packed_matmul(node, shapes);
+      break;
+    case Kind::recurrent:
+      macs = recurrent(shapes);
+      break;
+    case Kind::attention:
+      macs = attention(shapes);
+      break;
+    case Kind::einsum:
+      macs = einsum(node, shapes);
+      break;
+    case Kind::unknown:
+      break;
   }
   if (macs && free_dims != nullptr)
     for (std::string& name : taken)

@@ -14,9 +14,15 @@ std::string markdown_text(std::string_view text, std::size_t width = kWidestCell
   std::string out;
   for (const char c : cut_to_width(one_line(text), width)) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '@': out += "&#64;"; break;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '@':
+        out += "&#64;";
+        break;
       case '|':
       case '\\':
       case '`':
@@ -30,7 +36,8 @@ std::string markdown_text(std::string_view text, std::size_t width = kWidestCell
         out += '\\';
         out += c;
         break;
-      default: out += c;
+      default:
+        out += c;
     }
   }
   return out;
@@ -60,7 +67,8 @@ void add_table(const Section& section, std::size_t max_rows, std::string& out) {
 }
 
 std::string render(const Report& report, const std::vector<Section>& sections, std::size_t max_rows) {
-  std::string out = "## " + markdown_text(report_title(report)) + "\n\n**" + markdown_text(summary_line(report)) + "**\n";
+  std::string out =
+      "## " + markdown_text(report_title(report)) + "\n\n**" + markdown_text(summary_line(report)) + "**\n";
   for (const std::string& stamp : report_stamps(report)) out += "\n> **" + markdown_text(stamp) + "**\n";
   for (const Section& section : sections) {
     out += "\n### " + markdown_text(section.title) + "\n\n";

@@ -20,11 +20,17 @@ std::uint64_t count_floats(const TensorView& tensor) {
       for (const double value : tensor.as<double>()) count += value != 0;
       break;
     case DType::f16:
-    case DType::bf16: masked(tensor.as<std::uint16_t>(), std::uint16_t{0x7fff}); break;
+    case DType::bf16:
+      masked(tensor.as<std::uint16_t>(), std::uint16_t{0x7fff});
+      break;
     case DType::f8e4m3fn:
-    case DType::f8e5m2: masked(tensor.as<std::uint8_t>(), std::uint8_t{0x7f}); break;
+    case DType::f8e5m2:
+      masked(tensor.as<std::uint8_t>(), std::uint8_t{0x7f});
+      break;
     case DType::f8e4m3fnuz:
-    case DType::f8e5m2fnuz: masked(tensor.as<std::uint8_t>(), std::uint8_t{0xff}); break;
+    case DType::f8e5m2fnuz:
+      masked(tensor.as<std::uint8_t>(), std::uint8_t{0xff});
+      break;
     default: {  // f4e2m1, two to a byte, low nibble first
       const auto bytes = tensor.as<std::uint8_t>();
       for (std::size_t i = 0; i < size; ++i) count += ((bytes[i / 2] >> (i % 2 * 4)) & 0x7) != 0;
@@ -58,17 +64,26 @@ std::uint64_t count_integers(const TensorView& tensor, const ZeroPoints& zero_po
 std::uint64_t count_nonzeros(const TensorView& tensor, const ZeroPoints& zero_points) {
   if (is_float(tensor.dtype)) return count_floats(tensor);
   const auto plain = [&]<class T>(std::span<const T> values) {
-    return count_integers(tensor, zero_points, [values](std::size_t i) { return static_cast<std::int64_t>(values[i]); });
+    return count_integers(tensor, zero_points,
+                          [values](std::size_t i) { return static_cast<std::int64_t>(values[i]); });
   };
   switch (tensor.dtype) {
-    case DType::i8: return plain(tensor.as<std::int8_t>());
-    case DType::u8: return plain(tensor.as<std::uint8_t>());
-    case DType::i16: return plain(tensor.as<std::int16_t>());
-    case DType::u16: return plain(tensor.as<std::uint16_t>());
-    case DType::i32: return plain(tensor.as<std::int32_t>());
-    case DType::u32: return plain(tensor.as<std::uint32_t>());
-    case DType::i64: return plain(tensor.as<std::int64_t>());
-    case DType::u64: return plain(tensor.as<std::uint64_t>());
+    case DType::i8:
+      return plain(tensor.as<std::int8_t>());
+    case DType::u8:
+      return plain(tensor.as<std::uint8_t>());
+    case DType::i16:
+      return plain(tensor.as<std::int16_t>());
+    case DType::u16:
+      return plain(tensor.as<std::uint16_t>());
+    case DType::i32:
+      return plain(tensor.as<std::int32_t>());
+    case DType::u32:
+      return plain(tensor.as<std::uint32_t>());
+    case DType::i64:
+      return plain(tensor.as<std::int64_t>());
+    case DType::u64:
+      return plain(tensor.as<std::uint64_t>());
     case DType::u4:
     case DType::i4: {
       const auto bytes = tensor.as<std::uint8_t>();
@@ -78,7 +93,8 @@ std::uint64_t count_nonzeros(const TensorView& tensor, const ZeroPoints& zero_po
         return is_signed && nibble >= 8 ? nibble - 16 : nibble;
       });
     }
-    default: return tensor.size();
+    default:
+      return tensor.size();
   }
 }
 

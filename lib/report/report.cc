@@ -50,8 +50,9 @@ Status apply_gates(Report& report, const GateLimits& limits) {
   if (limits.max_drop) {
     const ScorePair* headline = report.comparison ? report.comparison->headline() : nullptr;
     if (headline == nullptr || !headline->drop)
-      return fail(Code::usage, "--max-drop needs a metric that can drop: evaluation data with labels, token data with "
-                               "--metric perplexity, or outputs with classes");
+      return fail(Code::usage,
+                  "--max-drop needs a metric that can drop: evaluation data with labels, token data with "
+                  "--metric perplexity, or outputs with classes");
     report.gates.push_back(gate("max-drop", *limits.max_drop, *headline->drop, true));
   }
   if (limits.min_sqnr) {
@@ -62,8 +63,8 @@ Status apply_gates(Report& report, const GateLimits& limits) {
   if ((limits.max_size || limits.max_ratio) && !report.output)
     return fail(Code::usage, "--{} needs an output model", limits.max_size ? "max-size" : "max-ratio");
   if (limits.max_size)
-    report.gates.push_back(gate("max-size", static_cast<double>(*limits.max_size),
-                                static_cast<double>(report.output->bytes()), true));
+    report.gates.push_back(
+        gate("max-size", static_cast<double>(*limits.max_size), static_cast<double>(report.output->bytes()), true));
   if (limits.max_ratio) {
     const auto input = static_cast<double>(report.input.bytes());
     report.gates.push_back(
@@ -92,8 +93,7 @@ std::string summary_line(const Report& report) {
   const std::uint64_t before = report.input.bytes();
   if (report.output) {
     const std::uint64_t after = report.output->bytes();
-    parts.push_back(
-        fmt::format("{} -> {} ({})", human_bytes(before), human_bytes(after), ratio_text(after, before)));
+    parts.push_back(fmt::format("{} -> {} ({})", human_bytes(before), human_bytes(after), ratio_text(after, before)));
   } else {
     if (before > 0) parts.push_back(human_bytes(before));
     parts.push_back(human_count(report.before.parameters) + " parameters");

@@ -30,9 +30,9 @@ struct DataReport {
   std::string role;         // "calibration" or "evaluation"
   std::string description;  // SampleSource::description()
   std::string digest;
-  std::string formula;      // resolved preprocessing; "" when none
+  std::string formula;  // resolved preprocessing; "" when none
   std::size_t samples = 0;
-  bool synthetic = false;   // invented: shown in every form of the report
+  bool synthetic = false;  // invented: shown in every form of the report
 };
 DataReport describe_data(std::string role, const SampleSource& source);
 

@@ -14,9 +14,12 @@ constexpr std::size_t kNamesShown = 4;  // of the nodes behind one reason
 
 std::string metric_title(Metric metric) {
   switch (metric) {
-    case Metric::top1: return "top-1";
-    case Metric::top5: return "top-5";
-    default: return std::string(metric_name(metric));
+    case Metric::top1:
+      return "top-1";
+    case Metric::top5:
+      return "top-5";
+    default:
+      return std::string(metric_name(metric));
   }
 }
 
@@ -37,7 +40,8 @@ struct SizeTable {
     section.columns = {{""}, {two ? "before" : "", true}};
     if (two) section.columns.insert(section.columns.end(), {{"after", true}, {"ratio", true}});
   }
-  void add(std::string label, std::uint64_t before, std::optional<std::uint64_t> after, std::string (*text)(std::uint64_t)) {
+  void add(std::string label, std::uint64_t before, std::optional<std::uint64_t> after,
+           std::string (*text)(std::uint64_t)) {
     std::vector<std::string> row = {std::move(label), text(before)};
     if (two) {
       row.push_back(text(after.value_or(0)));
@@ -48,7 +52,9 @@ struct SizeTable {
 };
 
 std::string free_dims_note(const ModelStats& stats) {
-  return stats.free_dims.empty() ? "" : "MACs are of one run with these free dimensions as 1: " + join(stats.free_dims, ", ");
+  return stats.free_dims.empty()
+             ? ""
+             : "MACs are of one run with these free dimensions as 1: " + join(stats.free_dims, ", ");
 }
 
 void add_mac_notes(const ModelStats& stats, std::string_view which, std::vector<std::string>& notes) {
@@ -86,6 +92,10 @@ Section size_section(const Report& report) {
   count("parameters", before.parameters, &ModelStats::parameters);
   count("non-zeros", before.nonzeros, &ModelStats::nonzeros);
   table.add("MACs", before.macs, after ? std::optional(after->macs) : std::nullopt, human_count);
+  // All unknown is not zero.
+  const auto unknown = [](const ModelStats& stats) { return stats.macs == 0 && !stats.macs_unknown.empty(); };
+  if (unknown(before)) table.section.rows.back()[1] = "unknown";
+  if (after != nullptr && unknown(*after)) table.section.rows.back()[2] = "unknown";
   count("nodes", before.nodes, &ModelStats::nodes);
   auto& notes = table.section.notes;
   if (std::string note = free_dims_note(before); !note.empty()) notes.push_back(std::move(note));
@@ -96,7 +106,8 @@ Section size_section(const Report& report) {
 
 Section signature_section(const Report& report) {
   Section section{"Model", {{""}, {"name"}, {"type"}}, {}};
-  for (const ValueInfo& input : report.before.inputs) section.rows.push_back({"input", input.name, value_type_text(input.type)});
+  for (const ValueInfo& input : report.before.inputs)
+    section.rows.push_back({"input", input.name, value_type_text(input.type)});
   for (const ValueInfo& output : report.before.outputs)
     section.rows.push_back({"output", output.name, value_type_text(output.type)});
   std::vector<std::string> opsets;
@@ -125,9 +136,8 @@ Section operators_section(const Report& report) {
 }
 
 Section layer_table_section(const Report& report) {
-  Section section{"Layers",
-                  {{"node"}, {"op"}, {"parameters", true}, {"bytes", true}, {"MACs", true}, {"zeros", true}},
-                  {}};
+  Section section{
+      "Layers", {{"node"}, {"op"}, {"parameters", true}, {"bytes", true}, {"MACs", true}, {"zeros", true}}, {}};
   for (const LayerStats& layer : report.before.layers) {
     const double zeros = layer.parameters == 0 ? 0
                                                : 100.0 * static_cast<double>(layer.parameters - layer.nonzeros) /
@@ -161,11 +171,10 @@ Section comparison_section(const Comparison& comparison) {
                   {}};
   for (const ScorePair& score : comparison.scores) {
     const std::string unit = score.metric == Metric::perplexity ? " %" : "";
-    section.rows.push_back({metric_title(score.metric), score.output,
-                            fixed_text(score.before, metric_decimals(score.metric)),
-                            fixed_text(score.after, metric_decimals(score.metric)),
-                            score.drop ? signed_text(*score.drop, 2) + unit : "-",
-                            count_text(score.count) + (score.metric == Metric::perplexity ? " tokens" : " rows")});
+    section.rows.push_back(
+        {metric_title(score.metric), score.output, fixed_text(score.before, metric_decimals(score.metric)),
+         fixed_text(score.after, metric_decimals(score.metric)), score.drop ? signed_text(*score.drop, 2) + unit : "-",
+         count_text(score.count) + (score.metric == Metric::perplexity ? " tokens" : " rows")});
   }
   section.notes.push_back("drop: positive is worse; points, for perplexity relative %");
   return section;

@@ -24,7 +24,7 @@ struct WeightBytes {
 struct LayerStats {
   std::string node, op;  // label; op with its domain ("com.microsoft.QGemm")
   std::uint64_t parameters = 0, nonzeros = 0;
-  std::uint64_t bytes = 0;  // of all constants it reads: scales, zero points and shapes included
+  std::uint64_t bytes = 0;            // of all constants it reads: scales, zero points and shapes included
   std::optional<std::uint64_t> macs;  // empty: none, or unknown (then the op is in ModelStats::macs_unknown)
 };
 
@@ -45,8 +45,8 @@ struct ModelStats {
   std::vector<LayerStats> layers;                   // in graph order
   std::map<std::string, std::int64_t> opsets;       // of the domains in use; "" = ai.onnx
   std::int64_t ir_version = 0;
-  std::vector<ValueInfo> inputs, outputs;           // of the main graph; inputs that shadow initializers left out
-  std::vector<std::string> notes;                   // what was not counted and why
+  std::vector<ValueInfo> inputs, outputs;  // of the main graph; inputs that shadow initializers left out
+  std::vector<std::string> notes;          // what was not counted and why
 };
 
 struct StatsOptions {

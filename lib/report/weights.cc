@@ -111,7 +111,8 @@ class Collector {
   }
 
   bool is_weight_plumbing(const Node& node) {
-    return std::ranges::find(kThrough, node.op()) != kThrough.end() && behind(node.graph(), node.input(0), 0) != nullptr;
+    return std::ranges::find(kThrough, node.op()) != kThrough.end() &&
+           behind(node.graph(), node.input(0), 0) != nullptr;
   }
 
   void claim(const Graph& graph, std::string_view value, std::size_t layer, int depth) {

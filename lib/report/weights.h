@@ -19,10 +19,10 @@ struct WeightTensor {
   DType dtype = DType::undefined;
   Dims dims;
   std::uint64_t bytes = 0;
-  bool parameter = true;                       // else a shape, an index, a scale or a zero point
+  bool parameter = true;                              // else a shape, an index, a scale or a zero point
   std::optional<std::uint64_t> packed_elements = {};  // MatMulNBits: elements behind the packed bytes
-  std::optional<std::size_t> layer = {};       // index into WeightMap::layers
-  std::string zero_point = {};                 // value that holds its zero points; "" = none
+  std::optional<std::size_t> layer = {};              // index into WeightMap::layers
+  std::string zero_point = {};                        // value that holds its zero points; "" = none
   std::size_t zero_point_axis = 0;
 
   std::uint64_t elements() const { return packed_elements.value_or(element_count(dims).value_or(0)); }

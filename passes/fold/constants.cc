@@ -6,9 +6,10 @@
 // A node folds when all its inputs are constant (initializers that callers cannot override, Constant nodes, results of
 // nodes that fold), or when it is a Shape or Size of a value whose shape is fully known. The engine evaluates whole
 // regions of such nodes; the values that the rest of the model reads become initializers, constants that nothing else
-// read go. Kept, with a reason: random ops, ops of other domains, nodes with bodies, DequantizeLinear (folding it
-// would undo the quantization), graph outputs, nodes of functions, results that are not dense numeric tensors, nodes
-// that the engine refuses, and whatever would make the file grow by more than max_bytes:
+// read go. Kept, with a reason: random ops, ops of other domains, nodes with bodies, DequantizeLinear and Cast
+// of weights to a wider type (folding them would undo a compression), graph outputs, nodes of functions, results that
+// are not dense numeric tensors, nodes that the engine refuses, and whatever would make the file grow by more than
+// max_bytes:
 //
 //   growth of a region = bytes of its results - bytes of the constants that only it read
 #include <fmt/format.h>
@@ -31,6 +32,7 @@ namespace {
 constexpr std::int64_t kFreeInitializers = 4;       // the first IR version with initializers that are not inputs
 constexpr std::uint64_t kBatchBytes = 64ULL << 20;  // constants read by one evaluation, where regions allow
 constexpr std::uint64_t kLargest = 1ULL << 30;      // no value inside a region may be larger
+constexpr std::uint64_t kWideningBytes = 4096;      // a Cast that adds more than this widens weights
 constexpr std::uint64_t kJoinBytes = 4096;          // regions that share a constant this large are weighed together
 
 struct Options {
@@ -74,6 +76,13 @@ std::uint64_t known_bytes(const Graph& graph, std::string_view value) {
 std::uint64_t constant_bytes(const Graph& graph, std::string_view value) {
   const auto type = graph.constant_type(value);
   return type ? byte_count(type->first, type->second).value_or(0) : 0;
+}
+
+// A DequantizeLinear, or a Cast of weights to a wider type: the file holds them small on purpose.
+bool widens_weights(const Node& node) {
+  if (node.is("DequantizeLinear")) return true;
+  if (!node.is("Cast")) return false;
+  return known_bytes(node.graph(), node.output(0)) > known_bytes(node.graph(), node.input(0)) + kWideningBytes;
 }
 
 // Values of these nodes that something outside of them reads.
@@ -210,7 +219,7 @@ class Folder {
     if (!node.domain().empty()) return fmt::format("op of domain '{}'", node.domain());
     if (std::ranges::find(random, node.op()) != random.end()) return "its result may be random";
     if (node.has_subgraph()) return "it has a body";
-    if (node.is("DequantizeLinear") && !options_.dequantize) return "folding it would undo the quantization";
+    if (!options_.dequantize && widens_weights(node)) return "folding it would undo the compression of its weights";
     for (const std::string& output : node.outputs()) {
       if (output.empty()) continue;
       const ValueType type = graph_.type(output);
@@ -355,7 +364,7 @@ class FoldConstants final : public Pass {
   static void describe(Schema<Options>& schema) {
     schema.add("max_bytes", &Options::max_bytes, "bytes the file may grow by for one connected region of constants",
                {.min = 0, .max = 1e15});
-    schema.add("dequantize", &Options::dequantize, "also fold DequantizeLinear: quantized weights become float again");
+    schema.add("dequantize", &Options::dequantize, "also fold DequantizeLinear and widening Casts of weights");
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -394,7 +403,8 @@ PassInfo info_fold_constants() {
            "whose shape is fully known; the results become initializers and constants that nothing else reads go. "
            "A connected region of constants is folded as far as the file does not grow by more than max_bytes. "
            "Never touched: random ops, ops of other domains, nodes with bodies, functions, nodes that make a graph "
-           "output, and DequantizeLinear unless dequantize is on. A node that the engine refuses is skipped.",
+           "output, and DequantizeLinear or a Cast of weights to a wider type unless dequantize is on. A node that the "
+           "engine refuses is skipped.",
        .example = "fold-constants{max_bytes=65536}"});
 }
 

@@ -43,6 +43,13 @@ struct Target {
   std::vector<std::size_t> weights;  // indices of WeightJobs: one, or W and R of an LSTM
 };
 
+// Bodies of a function count: what they capture is defined there.
+bool in_function(const Node& node) {
+  const Graph* graph = &node.graph();
+  while (graph->parent() != nullptr) graph = graph->parent();
+  return graph->kind() == Graph::Kind::function;
+}
+
 bool is_candidate(const Node& node) {
   return node.is("MatMul") || node.is("Gemm") || node.is("Conv") || node.is("LSTM");
 }
@@ -88,7 +95,7 @@ class QuantDynamic final : public Pass {
 
     // Takes the node as a target, or says why not.
     std::string consider(const Node& node) {
-      if (node.graph().kind() == Graph::Kind::function) return "it is inside a function, which cannot hold weights";
+      if (in_function(node)) return "it is inside a function, which cannot hold weights";
       if (node.is("LSTM")) return consider_lstm(node);
       const auto type = node.graph().constant_type(node.input(1));
       if (!type) return not_constant_reason(node, 1);
@@ -182,6 +189,8 @@ class QuantDynamic final : public Pass {
       const auto channels = static_cast<std::int64_t>(weight.scales.size());
       if (is_lstm) {
         for (Tensor* tensor : {&scale, &zero_point}) tensor->reshape({job.blocks, channels / job.blocks});
+        // Also with one direction: the runtime looks at the third dimension and dies when there is none.
+        weight.codes.reshape({job.blocks, job.view[1], channels / job.blocks});
       } else if (is_conv && per_channel) {
         scale.reshape(channel_dims(job));
       }

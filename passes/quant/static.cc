@@ -145,9 +145,10 @@ class QuantStatic final : public Pass {
       if (fresh) {
         WeightJob job{.reader = &node.graph(), .name = weight, .channel_axis = axis, .factor = alpha};
         job.per_channel = per_channel(model);
-        job.avoid_saturation = saturates(options_.target) && !is_depthwise(node);
         jobs.push_back(std::move(job));
       }
+      // One reader that could saturate is enough.
+      if (saturates(options_.target) && !is_depthwise(node)) jobs[place->second].avoid_saturation = true;
       Kernel kernel{.item = &item, .weight = place->second};
       kernel.input_scale = params.at(plan.root(std::string(node.input(0)))).scale;
       const auto type = node.graph().constant_type(weight);

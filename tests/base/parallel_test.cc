@@ -121,5 +121,13 @@ TEST_CASE("execute_and_commit hands every item over once, in order") {
 
 TEST_CASE("there is always a core") { CHECK(available_cores() >= 1); }
 
+TEST_CASE("jobs_within fits the budget and never stops") {
+  CHECK(jobs_within(8, 100, 1000) == 8);
+  CHECK(jobs_within(8, 300, 1000) == 3);
+  CHECK(jobs_within(8, 2000, 1000) == 1);
+  CHECK(jobs_within(8, 0, 1000) == 8);
+  CHECK(jobs_within(0, 1, 1 << 20) == available_cores());
+}
+
 }  // namespace
 }  // namespace onnxpress

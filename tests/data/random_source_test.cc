@@ -44,7 +44,7 @@ TEST_CASE("random source: typed, stamped, and the same every time") {
   CHECK(read_all(*random_source("random:seed=5", inputs, 3)).size() == 3);
 }
 
-TEST_CASE("random source: values depend on seed and name, and fill [-1, 1)") {
+TEST_CASE("random source: values depend on seed and name, and fill the range -1 to 1") {
   const auto values = first_floats("random:seed=1", "x");
   CHECK(values == first_floats("random:seed=1", "x"));
   CHECK(values != first_floats("random:seed=2", "x"));

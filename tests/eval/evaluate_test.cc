@@ -17,8 +17,7 @@ namespace {
 // Scores are the input itself, so the right answers can be read off the samples.
 const char* kScores = HEAD "g (float[N, 3] x) => (float[N, 3] y) { y = Identity(x) }";
 // The same with class 2 raised: wrong wherever another class leads by less than 0.5.
-const char* kBiased =
-    HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] b = {0.0, 0.0, 0.5}> { y = Add(x, b) }";
+const char* kBiased = HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] b = {0.0, 0.0, 0.5}> { y = Add(x, b) }";
 
 Batch sample(std::vector<float> values, std::vector<std::int64_t> labels) {
   Batch batch;
@@ -91,6 +90,20 @@ TEST_CASE("Without classes the headline is the SQNR and there is no drop") {
   CHECK(result->headline() == nullptr);
 }
 
+TEST_CASE("Positions of a detector agree only when asked") {
+  const char* boxes = HEAD "g (float[N, 4, 2] x) => (float[N, 4, 2] y) { y = Neg(x) }";
+  Batch batch;
+  batch.inputs.push_back({"x", Tensor::of_floats({1, 4, 2}, testing::random_floats(8, 1))});
+  MemorySource source({batch});
+  const auto unasked = compare(testing::parse(boxes), testing::parse(boxes), source);
+  REQUIRE(unasked);
+  CHECK(unasked->metric == Metric::sqnr);
+  CHECK(unasked->scores.empty());
+  const auto asked = compare(testing::parse(boxes), testing::parse(boxes), source, {.metric = Metric::agreement});
+  REQUIRE(asked);
+  CHECK(asked->headline()->count == 4);
+}
+
 TEST_CASE("Perplexity of a token model") {
   // The logits are a fixed row of log probabilities: 1/2, 1/4, 1/4.
   const char* text = HEAD
@@ -133,8 +146,9 @@ TEST_CASE("Expected outputs are a reference of their own") {
 }
 
 TEST_CASE("NaN outputs are reported, not averaged away") {
-  const char* log = HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] m = {-1.0, -1.0, -1.0}>"
-                         " { z = Add(x, m)  y = Sqrt(z) }";
+  const char* log = HEAD
+      "g (float[N, 3] x) => (float[N, 3] y) <float[3] m = {-1.0, -1.0, -1.0}>"
+      " { z = Add(x, m)  y = Sqrt(z) }";
   MemorySource source(four_samples());
   const auto result = compare(testing::parse(kScores), testing::parse(log), source);
   REQUIRE(result);
@@ -178,7 +192,8 @@ TEST_CASE("What cannot be measured is refused") {
   refused({}, Metric::automatic, true, Code::bad_input, "no samples");
   refused({sample({1, 2, 3}, {7})}, Metric::automatic, false, Code::bad_input, "label 7");
   MemorySource source(four_samples());
-  const auto strangers = compare(scores, testing::parse(HEAD "g (float[N, 3] x) => (float[N, 3] q) { q = Neg(x) }"), source);
+  const auto strangers =
+      compare(scores, testing::parse(HEAD "g (float[N, 3] x) => (float[N, 3] q) { q = Neg(x) }"), source);
   REQUIRE_FALSE(strangers);
   CHECK(strangers.error().text().contains("no output of the same name"));
 }

@@ -71,6 +71,7 @@ TEST_CASE("Class scores are [N, C] with trailing ones, or [N, S, C] per position
   CHECK(shape(DType::f32, {2, 5, 7}, true)->rows == 10);
   CHECK(shape(DType::f32, {2, 5, 7}, true)->classes == 7);
   CHECK_FALSE(shape(DType::f32, {4, 1}, false));
+  CHECK_FALSE(shape(DType::f32, {4, 10, 1}, false));
   CHECK_FALSE(shape(DType::f32, {4}, false));
   CHECK_FALSE(shape(DType::f32, {0, 10}, false));
   CHECK_FALSE(shape(DType::i64, {4, 10}, false));
@@ -107,7 +108,8 @@ TEST_CASE("Agreement is equality of the chosen class") {
 TEST_CASE("Perplexity by hand") {
   SECTION("uniform logits: the size of the vocabulary") {
     Perplexity perplexity;
-    REQUIRE(perplexity.add(std::vector<float>(2 * 3 * 4, 7.0F), 2, 3, 4, std::vector<std::int64_t>{0, 1, 2, 3, 0, 1}, {}));
+    REQUIRE(
+        perplexity.add(std::vector<float>(2 * 3 * 4, 7.0F), 2, 3, 4, std::vector<std::int64_t>{0, 1, 2, 3, 0, 1}, {}));
     CHECK(perplexity.tokens == 4);
     CHECK(perplexity.value() == Approx(4.0));
   }
@@ -120,7 +122,8 @@ TEST_CASE("Perplexity by hand") {
   }
   SECTION("large logits do not overflow, the last position predicts nothing") {
     Perplexity perplexity;
-    REQUIRE(perplexity.add(std::vector{5000.0F, 5000.0F, -9000.0F, 9000.0F}, 1, 2, 2, std::vector<std::int64_t>{0, 1}, {}));
+    REQUIRE(
+        perplexity.add(std::vector{5000.0F, 5000.0F, -9000.0F, 9000.0F}, 1, 2, 2, std::vector<std::int64_t>{0, 1}, {}));
     CHECK(perplexity.tokens == 1);
     CHECK(perplexity.value() == Approx(2.0));
   }

@@ -82,7 +82,8 @@ TEST_CASE("the Markdown page has a section per pass, is deterministic and escape
   CHECK_THAT(page, ContainsSubstring("| [toy-data](#toy-data) | wants samples | lossy, needs --data |\n"));
   CHECK_THAT(page, ContainsSubstring("\n## toy-options\n"));
   CHECK_THAT(page, ContainsSubstring("| `scope` | `local\\|global` | `local` |  | what is ranked |\n"));
-  CHECK_THAT(page, ContainsSubstring("| `sparsity` | `float` | `0.5` | from 0 to 1 | part of the weights set to zero |\n"));
+  CHECK_THAT(page,
+             ContainsSubstring("| `sparsity` | `float` | `0.5` | from 0 to 1 | part of the weights set to zero |\n"));
   CHECK(page.ends_with("\n"));
   CHECK_FALSE(page.ends_with("\n\n"));
 }

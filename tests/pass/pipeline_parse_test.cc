@@ -158,13 +158,14 @@ TEST_CASE("broken syntax says what was expected") {
   CHECK(reason("fixpoint") == "pipeline 1:9: expected '(' after 'fixpoint', got the end");
   CHECK(reason("fixpoint()") == "pipeline 1:10: expected a pass, got ')'");
   CHECK(reason("fixpoint(toy-relu") == "pipeline 1:18: expected ',' or ')', got the end");
-  CHECK(reason("fixpoint{min=2}(toy-relu)") == "pipeline 1:10: expected 'max=', the only option of fixpoint, got 'min'");
+  CHECK(reason("fixpoint{min=2}(toy-relu)") ==
+        "pipeline 1:10: expected 'max=', the only option of fixpoint, got 'min'");
   CHECK(reason("fixpoint{max=0}(toy-relu)") == "pipeline 1:14: max: 0 is out of range, must be from 1 to 1000");
   CHECK(reason("on(toy-relu)") == "pipeline 1:3: expected '{' after 'on', got '('");
   CHECK(reason("on{}(toy-relu)") == "pipeline 1:4: expected a node pattern, got '}'");
   CHECK(reason("toy-relu)") == "pipeline 1:9: expected ',' between passes, got ')'");
   CHECK(reason("'toy-relu'") == "pipeline 1:1: expected a pass, got 'toy-relu'");
-  CHECK(reason("@clean{x=1}") .starts_with("pipeline 1:7: a preset takes no options"));
+  CHECK(reason("@clean{x=1}").starts_with("pipeline 1:7: a preset takes no options"));
   CHECK(reason(std::string_view("\x01", 1)) == "pipeline 1:1: control character; quote it");
 }
 
@@ -180,7 +181,8 @@ TEST_CASE("a preset that needs an unknown pass says which") {
 }
 
 TEST_CASE("single builds one pass from options, with the same checks and no place") {
-  const auto made = Pipeline::single("toy-options", {{"block", {{"7"}, false}}, {"skip", {{"a b"}, false}}}, toy_passes());
+  const auto made =
+      Pipeline::single("toy-options", {{"block", {{"7"}, false}}, {"skip", {{"a b"}, false}}}, toy_passes());
   REQUIRE(made);
   CHECK(made->print() == "toy-options{block=7 skip=[a,b]}");
   const auto error = [](const std::string& key, const std::string& value) {

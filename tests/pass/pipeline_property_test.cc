@@ -1,8 +1,8 @@
 // Random valid pipelines print to a text that parses back to the same text.
-#include <catch2/catch_test_macros.hpp>
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <catch2/catch_test_macros.hpp>
 
 #include "base/text.h"
 #include "pass/lexer.h"
@@ -18,7 +18,8 @@ std::string pick(std::initializer_list<const char*> words) {
 }
 
 std::string random_text() {
-  return quote_if_needed(*rc::gen::container<std::string>(rc::gen::elementOf(std::string("ab\\\"' ,={}[]()#*\n\t.\xC3\xA9"))));
+  return quote_if_needed(
+      *rc::gen::container<std::string>(rc::gen::elementOf(std::string("ab\\\"' ,={}[]()#*\n\t.\xC3\xA9"))));
 }
 
 std::string random_list(const std::function<std::string()>& item) {
@@ -83,7 +84,8 @@ TEST_CASE("random pipelines print and parse stably") {
 
 TEST_CASE("random bytes never crash the parser") {
   CHECK(rc::check([] {
-    const auto text = *rc::gen::container<std::string>(rc::gen::elementOf(std::string("toy-relu@fixpoint(on{ab=1}),'\"[]#\n \\\x01\xC3")));
+    const auto text = *rc::gen::container<std::string>(
+        rc::gen::elementOf(std::string("toy-relu@fixpoint(on{ab=1}),'\"[]#\n \\\x01\xC3")));
     const auto parsed = Pipeline::parse(text, toy_passes());
     if (!parsed) RC_ASSERT(parsed.error().code == Code::usage);
   }));

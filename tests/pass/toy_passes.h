@@ -108,8 +108,12 @@ class ToyFault : public Pass {
 
 inline const std::vector<PassInfo>& toy_passes() {
   static const std::vector<PassInfo> passes = {
-      describe_pass<ToyCount, CountOptions>(
-          {.name = "toy-count", .summary = "counts up", .description = "", .example = "", .references = {}, .idempotent = false}),
+      describe_pass<ToyCount, CountOptions>({.name = "toy-count",
+                                             .summary = "counts up",
+                                             .description = "",
+                                             .example = "",
+                                             .references = {},
+                                             .idempotent = false}),
       [] {
         PassInfo info;
         info.name = "toy-data";
@@ -125,8 +129,11 @@ inline const std::vector<PassInfo>& toy_passes() {
                                               .description = "First line.\n  Relu(x) => Relu(x)\n\nSecond paragraph.",
                                               .example = "toy-options{sparsity=0.7 scope=global}",
                                               .references = {"A Paper (arXiv 0000.00000)"}}),
-      describe_pass<ToyRelu>(
-          {.name = "toy-relu", .summary = "Relu to Sigmoid", .description = "", .example = "toy-relu", .references = {}}),
+      describe_pass<ToyRelu>({.name = "toy-relu",
+                              .summary = "Relu to Sigmoid",
+                              .description = "",
+                              .example = "toy-relu",
+                              .references = {}}),
   };
   return passes;
 }

@@ -72,6 +72,27 @@ TEST_CASE("clean-duplicates follows captured reads, but merges within one scope 
       "else_branch = q () => (float[2] v) { v = Neg(t) }> }");
 }
 
+TEST_CASE("clean-duplicates keeps what a nested body hands out under its own name") {
+  Model model =
+      parse(HEAD
+            "g (float[2] x, bool c) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {1, 2}> { t = Add(x, a) "
+            "y = If (c) <then_branch = p () => (float[2] u) { u = Neg(t) }, else_branch = q () => (float[2] b) { }> }");
+  const std::string before = dump(model);
+  PassContext context;
+  CHECK_FALSE(run_pipeline(model, "clean-duplicates", &context).changed);
+  CHECK(dump(model) == before);
+  CHECK(has_note(context, "a nested body hands it out"));
+}
+
+TEST_CASE("clean-duplicates keeps two equal graph outputs apart") {
+  Model model = parse(HEAD
+                      "g (float[2] x) => (float[2] y, float[2] a, float[2] b) "
+                      "<float[2] a = {1, 2}, float[2] b = {1, 2}> { y = Add(x, b) }");
+  PassContext context;
+  CHECK_FALSE(run_pipeline(model, "clean-duplicates", &context).changed);
+  CHECK(has_note(context, "it is a graph output"));
+}
+
 TEST_CASE("clean-duplicates gives a custom op the shared tensor, and skip= keeps its copy") {
   const std::string head = "<ir_version: 8, opset_import: [\"\": 17, \"my\": 1]> g (float[2] x) => (float[2] y) ";
   const std::string two = head + "<float[2] a = {1, 2}, float[2] b = {1, 2}> { t = Add(x, a) y = my.Op(t, b) }";

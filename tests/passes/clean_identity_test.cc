@@ -158,6 +158,18 @@ TEST_CASE("clean-identity follows captured reads and works inside bodies") {
                   "else_branch = q () => (float[2] v) { v = Identity(t) }> }");
 }
 
+TEST_CASE("clean-identity keeps a value that a nested body hands out under its own name") {
+  Model model =
+      parse(HEAD
+            "g (float[2] x, bool c) => (float[2] y) { t = Relu(x) s = Identity(t) "
+            "y = If (c) <then_branch = p () => (float[2] u) { u = Neg(t) }, else_branch = q () => (float[2] s) { }> }");
+  const std::string before = dump(model);
+  PassContext context;
+  CHECK_FALSE(run_pipeline(model, "clean-identity", &context).changed);
+  CHECK(dump(model) == before);
+  CHECK(skip_reason(context, "Identity->s").find("nested body") != std::string::npos);
+}
+
 TEST_CASE("clean-identity keeps the Identity that a Loop needs for its condition") {
   require_untouched(HEAD
                     "g (float[2] x, int64 n, bool c) => (float[2] y) { "

@@ -324,6 +324,17 @@ TEST_CASE("fold-batchnorm leaves other neighbours alone: custom ops, pooling, a 
   require_skipped(head + "{ t = Relu(x) y = BatchNormalization(t, s, b, m, v) }", "BatchNormalization->y", "no Conv");
 }
 
+TEST_CASE("fold-batchnorm folds models before IR version 4, whose initializers are inputs by rule") {
+  require_rewrite(
+      "<ir_version: 3, opset_import: [\"\": 9]> g (float[1, 1, 2, 2] x, float[1, 1, 1, 1] w, float[1] s, "
+      "float[1] b, float[1] m, float[1] v) => (float[1, 1, 2, 2] y) <float[1, 1, 1, 1] w = {2}, " HAND
+      "> { t = Conv(x, w) y = " BN "(t, s, b, m, v) }",
+      "fold-batchnorm",
+      "<ir_version: 3, opset_import: [\"\": 9]> g (float[1, 1, 2, 2] x, float[1, 1, 1, 1] w, "
+      "float[1] t_bias) => (float[1, 1, 2, 2] y) <float[1, 1, 1, 1] w = {3}, float[1] t_bias = {0.25}> "
+      "{ y = Conv(x, w, t_bias) }");
+}
+
 TEST_CASE("fold-batchnorm touches no op that skip= names") {
   const std::string text = HEAD "g (float[1, 1, 2, 2] x) => (float[1, 1, 2, 2] y) <float[1, 1, 1, 1] w = {2}, " HAND
                                 "> { t = Conv(x, w) y = BatchNormalization(t, s, b, m, v) }";

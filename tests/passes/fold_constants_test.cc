@@ -112,7 +112,7 @@ TEST_CASE("fold-constants keeps random ops, quantized weights, graph outputs and
       "fold-constants");
   CHECK_FALSE(run.changed);
   CHECK(run.reason("RandomNormalLike->r") == "its result may be random");
-  CHECK(run.reason("DequantizeLinear->d") == "folding it would undo the quantization");
+  CHECK(run.reason("DequantizeLinear->d") == "folding it would undo the compression of its weights");
   CHECK(run.reason("Op->c") == "op of domain 'my'");
   CHECK(run.reason("Neg->z") == "its output is an output of the graph");
 }
@@ -123,6 +123,20 @@ TEST_CASE("fold-constants folds DequantizeLinear when asked") {
                   "d = DequantizeLinear(q, s, k) y = Add(x, d) }",
                   "fold-constants{dequantize=true}",
                   HEAD "g (float[2] x) => (float[2] y) <float[2] d = {1, 1.5}> { y = Add(x, d) }");
+}
+
+TEST_CASE("fold-constants keeps a Cast of weights to a wider type, unless asked; it folds a Cast of a few numbers") {
+  std::string values;
+  for (int i = 0; i < 2049; ++i) values += (i == 0 ? "" : ", ") + std::to_string(i % 5);
+  const auto model = [&](const std::string& n, const std::string& list) {
+    return HEAD "g (float[" + n + "] x) => (float[" + n + "] y) <float16[" + n + "] w = {" + list +
+           "}> { c = Cast <to = 1> (w) y = Add(x, c) }";
+  };
+  const Run kept(model("2049", values), "fold-constants");
+  CHECK_FALSE(kept.changed);
+  CHECK(kept.reason("Cast->c").find("undo the compression") != std::string::npos);
+  CHECK(Run(model("2049", values), "fold-constants{dequantize=true}").changed);
+  CHECK(Run(model("2", "0, 15360"), "fold-constants").changed);
 }
 
 TEST_CASE("fold-constants does not let the file grow by more than max_bytes") {

@@ -9,8 +9,10 @@ TEST_CASE("one_line keeps text and takes the teeth out of everything else") {
   CHECK(one_line("/layer1/Conv_0") == "/layer1/Conv_0");
   CHECK(one_line("größe 層 🙂") == "größe 層 🙂");
   CHECK(one_line("a\x1b[31mb\n\tc\x7f") == "a\\x1b[31mb\\x0a\\x09c\\x7f");
-  CHECK(one_line("\xc2\x9b" "31m") == "\\xc2\\x9b31m");         // CSI as one C1 character
-  CHECK(one_line("\xe2\x80\xae" "txt") == "\\xe2\\x80\\xaetxt");  // right-to-left override
+  CHECK(one_line("\xc2\x9b"
+                 "31m") == "\\xc2\\x9b31m");  // CSI as one C1 character
+  CHECK(one_line("\xe2\x80\xae"
+                 "txt") == "\\xe2\\x80\\xaetxt");  // right-to-left override
   CHECK(one_line("::error::x") == "\\x3a:error::x");
   CHECK(one_line("a ns::b") == "a ns::b");
   CHECK(one_line("##[group]") == "\\x23#[group]");
@@ -18,8 +20,8 @@ TEST_CASE("one_line keeps text and takes the teeth out of everything else") {
 
 TEST_CASE("Bytes that are no UTF-8 become escapes") {
   CHECK(one_line("a\xff") == "a\\xff");
-  CHECK(one_line("\xc0\xaf") == "\\xc0\\xaf");          // overlong
-  CHECK(one_line("\xe2\x82") == "\\xe2\\x82");          // cut short
+  CHECK(one_line("\xc0\xaf") == "\\xc0\\xaf");           // overlong
+  CHECK(one_line("\xe2\x82") == "\\xe2\\x82");           // cut short
   CHECK(one_line("\xed\xa0\x80") == "\\xed\\xa0\\x80");  // surrogate
   CHECK(one_line("\xf4\x90\x80\x80") == "\\xf4\\x90\\x80\\x80");
 }

@@ -48,6 +48,4 @@ TEST_CASE("Zero points per axis, against a walk over indices") {
   CHECK(count<std::int8_t>(DType::i8, {2, 3, 4}, values, {zeros, 9}) == 16);
 }
 
-TEST_CASE("What has no zero counts whole") {
-  CHECK(count<std::uint8_t>(DType::boolean, {3}, {0, 1, 0}) == 3);
-}
+TEST_CASE("What has no zero counts whole") { CHECK(count<std::uint8_t>(DType::boolean, {3}, {0, 1, 0}) == 3); }

@@ -100,6 +100,14 @@ TEST_CASE("Warnings of the evaluation are among the warnings") {
   CHECK(report_markdown(report).contains("output y after: 9 NaN values"));
 }
 
+TEST_CASE("MACs nobody could count are not zero") {
+  Report report = inspect_report();
+  report.before.macs = 0;
+  CHECK(report_text(report).contains("MACs                   unknown"));
+  report.before.macs_unknown.clear();
+  CHECK_FALSE(report_text(report).contains("unknown"));
+}
+
 TEST_CASE("Text: no escape sequences unless colour is asked for") {
   CHECK_FALSE(report_text(sample_report()).contains('\x1b'));
   CHECK(report_text(sample_report(), {.color = true}).contains("\x1b[1m"));
@@ -118,7 +126,8 @@ TEST_CASE("Markdown stays below its limit whatever the model is called") {
   Report report = sample_report();
   for (int i = 0; i < 5000; ++i) {
     report.layers->push_back({std::string(300, '|'), "x", "node" + std::to_string(i), "Conv", {}});
-    report.journal.push_back({"p", "node" + std::to_string(i), "Conv", false, std::string(1000, '*') + std::to_string(i)});
+    report.journal.push_back(
+        {"p", "node" + std::to_string(i), "Conv", false, std::string(1000, '*') + std::to_string(i)});
     report.warnings.push_back(std::string(500, '<') + std::to_string(i));
   }
   for (const std::size_t limit : {std::size_t{60000}, std::size_t{5000}, std::size_t{500}, std::size_t{10}}) {
@@ -187,8 +196,8 @@ TEST_CASE("Gates pass at the limit and fail beyond it or without a number") {
 }
 
 TEST_CASE("A gate nobody measured for is refused") {
-  for (const GateLimits& limits : {GateLimits{.max_drop = 1}, GateLimits{.min_sqnr = 1}, GateLimits{.max_size = 1},
-                                   GateLimits{.max_ratio = 1}}) {
+  for (const GateLimits& limits :
+       {GateLimits{.max_drop = 1}, GateLimits{.min_sqnr = 1}, GateLimits{.max_size = 1}, GateLimits{.max_ratio = 1}}) {
     Report report = inspect_report();
     const auto status = apply_gates(report, limits);
     REQUIRE_FALSE(status);
@@ -201,9 +210,9 @@ TEST_CASE("A gate nobody measured for is refused") {
 
 TEST_CASE("write_report chooses the form by the name") {
   const testing::TempDir folder;
-  for (const auto& [name, text] : {std::pair{"r.json", report_json(sample_report())},
-                                   std::pair{"r.md", report_markdown(sample_report())},
-                                   std::pair{"r.txt", report_text(sample_report(), {.color = false, .max_rows = 0})}}) {
+  for (const auto& [name, text] :
+       {std::pair{"r.json", report_json(sample_report())}, std::pair{"r.md", report_markdown(sample_report())},
+        std::pair{"r.txt", report_text(sample_report(), {.color = false, .max_rows = 0})}}) {
     REQUIRE(write_report(sample_report(), folder.path(name)));
     CHECK(*read_text_file(folder.path(name), 1 << 20) == text);
   }

@@ -51,9 +51,9 @@ inline Report sample_report() {
   comparison.outputs = {{"output", sample_closeness(0.0625F)}, {"same", sample_closeness(0)}};
   report.comparison = comparison;
   report.latencies = Latency{{0.00066, 0.0007, 0.00067, 0.0006, 100}, {0.00018, 0.0002, 0.00019, 0.00017, 100}, 1};
-  report.layers = std::vector<LayerError>{
-      {"bad", "bad", "Exp_3", "Exp", sample_closeness(std::numeric_limits<float>::infinity())},
-      {"a|b", "a|b_dq", "Conv_0", "Conv", sample_closeness(0.25F)}};
+  report.layers =
+      std::vector<LayerError>{{"bad", "bad", "Exp_3", "Exp", sample_closeness(std::numeric_limits<float>::infinity())},
+                              {"a|b", "a|b_dq", "Conv_0", "Conv", sample_closeness(0.25F)}};
   report.journal = {{"fold-batchnorm", "Conv_0", "Conv", true, "BatchNorm folded"},
                     {"quant-static", "MaxPool\x1b[31m", "MaxPool", false, "producer is not quantized"},
                     {"quant-static", "größe|層", "Pad", false, "producer is not quantized"},
@@ -61,7 +61,10 @@ inline Report sample_report() {
                     {"quant-static", "", "", false, "calibrated on 512 samples"}};
   report.warnings = {"activation of Conv_7 is always zero"};
   report.gates = {{"max-drop", 0.5, 0.05, true}, {"max-size", 300000, 309112, false}};
-  report.provenance = {"0.1.0", "ONNX Runtime 1.21.0", "fold-batchnorm,quant-static{skip=[op:Softmax]}", 7,
+  report.provenance = {"0.1.0",
+                       "ONNX Runtime 1.21.0",
+                       "fold-batchnorm,quant-static{skip=[op:Softmax]}",
+                       7,
                        {{"calibration", "random:seed=1", "seed:1", "", 32, true},
                         {"evaluation", "cifar10_test2k.npz (npz, 2000 samples)", "abcd", "", 2000, false}}};
   return report;

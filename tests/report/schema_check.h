@@ -22,18 +22,20 @@ inline bool is_of_type(const nlohmann::json& value, const std::string& type) {
 // "" when `value` is valid, else what is wrong and where.
 inline std::string schema_violation(const nlohmann::json& schema, const nlohmann::json& value,
                                     const std::string& where = "report") {
-  static const std::set<std::string> known = {"$schema", "title",      "description", "type",
-                                              "enum",    "properties", "required",    "additionalProperties", "items"};
+  static const std::set<std::string> known = {"$schema",    "title",    "description",          "type", "enum",
+                                              "properties", "required", "additionalProperties", "items"};
   for (const auto& [key, ignored] : schema.items())
     if (!known.contains(key)) return where + ": the schema uses " + key;
   const auto types = schema.at("type").is_array() ? schema.at("type") : nlohmann::json::array({schema.at("type")});
-  if (std::ranges::none_of(types, [&](const auto& type) { return is_of_type(value, type.template get<std::string>()); }))
+  if (std::ranges::none_of(types,
+                           [&](const auto& type) { return is_of_type(value, type.template get<std::string>()); }))
     return where + ": not of type " + types.dump();
   if (schema.contains("enum") && std::ranges::find(schema["enum"], value) == schema["enum"].end())
     return where + ": " + value.dump() + " is not among " + schema["enum"].dump();
   if (value.is_array())
     for (std::size_t i = 0; i < value.size(); ++i)
-      if (auto wrong = schema_violation(schema.at("items"), value[i], where + "[" + std::to_string(i) + "]"); !wrong.empty())
+      if (auto wrong = schema_violation(schema.at("items"), value[i], where + "[" + std::to_string(i) + "]");
+          !wrong.empty())
         return wrong;
   if (!value.is_object()) return "";
   for (const auto& key : schema.value("required", nlohmann::json::array()))

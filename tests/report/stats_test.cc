@@ -84,8 +84,9 @@ TEST_CASE("Multiply-accumulates by hand") {
 TEST_CASE("Ops that do not multiply have no MACs, unknown shapes are said to be unknown") {
   const Model relu = parse(HEAD "g (float[4] x) => (float[4] y) { y = Relu(x) }");
   CHECK_FALSE(node_macs(relu.main().nodes()[0], nullptr));
-  const Model foreign = parse("<ir_version: 8, opset_import: [\"\": 17, \"my.ops\": 1]>"
-                              "g (float[4,4] x) => (float[4,4] y) { y = my.ops.Conv(x, x) }");
+  const Model foreign = parse(
+      "<ir_version: 8, opset_import: [\"\": 17, \"my.ops\": 1]>"
+      "g (float[4,4] x) => (float[4,4] y) { y = my.ops.Conv(x, x) }");
   CHECK_FALSE(node_macs(foreign.main().nodes()[0], nullptr));
   const auto stats = stats_of(HEAD "g (float[1,3,H,8] x, int64[4] s) => (float[1,4,A,B] y) <" +
                               filled("float[4,3,3,3]", "w", 108) + "> { r = Reshape(x, s)  y = Conv(r, w) }");
@@ -94,13 +95,12 @@ TEST_CASE("Ops that do not multiply have no MACs, unknown shapes are said to be 
 }
 
 TEST_CASE("Free dimensions count as one and are named") {
-  const auto stats =
-      stats_of(HEAD "g (float[batch, seq, 3] x) => (float[batch, seq, 2] y) <" + filled("float[3,2]", "w", 6) +
-               "> { y = MatMul(x, w) }");
+  const auto stats = stats_of(HEAD "g (float[batch, seq, 3] x) => (float[batch, seq, 2] y) <" +
+                              filled("float[3,2]", "w", 6) + "> { y = MatMul(x, w) }");
   CHECK(stats.macs == 6);
   CHECK(stats.free_dims == std::vector<std::string>{"batch", "seq"});
-  const auto fixed = stats_of(HEAD "g (float[1, 3] x) => (float[1, 2] y) <" + filled("float[3,2]", "w", 6) +
-                              "> { y = MatMul(x, w) }");
+  const auto fixed =
+      stats_of(HEAD "g (float[1, 3] x) => (float[1, 2] y) <" + filled("float[3,2]", "w", 6) + "> { y = MatMul(x, w) }");
   CHECK(fixed.free_dims.empty());
 }
 
@@ -138,11 +138,12 @@ TEST_CASE("Parameters, bytes, operators and layers of a small network") {
 }
 
 TEST_CASE("A quantized weight counts as it did before: scales are no parameters, the zero point is zero") {
-  const auto stats = stats_of(HEAD
-      "g (float[1,2] x) => (float[1,3] y) <uint8[3,2] q = {128, 1, 7, 7, 128, 7}, float[3] s = {1, 1, 1},"
-      " uint8[3] z = {128, 7, 128}, float xs = {0.5}, uint8 xz = {0}>"
-      " { xq = QuantizeLinear(x, xs, xz)  xd = DequantizeLinear(xq, xs, xz)"
-      "   w = DequantizeLinear<axis = 0>(q, s, z)  y = Gemm<transB = 1>(xd, w) }");
+  const auto stats =
+      stats_of(HEAD
+               "g (float[1,2] x) => (float[1,3] y) <uint8[3,2] q = {128, 1, 7, 7, 128, 7}, float[3] s = {1, 1, 1},"
+               " uint8[3] z = {128, 7, 128}, float xs = {0.5}, uint8 xz = {0}>"
+               " { xq = QuantizeLinear(x, xs, xz)  xd = DequantizeLinear(xq, xs, xz)"
+               "   w = DequantizeLinear<axis = 0>(q, s, z)  y = Gemm<transB = 1>(xd, w) }");
   CHECK(stats.parameters == 6);
   CHECK(stats.nonzeros == 2);
   REQUIRE(stats.layers.size() == 1);
@@ -152,7 +153,8 @@ TEST_CASE("A quantized weight counts as it did before: scales are no parameters,
 }
 
 TEST_CASE("The scale of a dynamically quantized weight is no parameter") {
-  const auto stats = stats_of(HEAD
+  const auto stats = stats_of(
+      HEAD
       "g (float[1,2] x) => (float[1,3] y) <uint8[2,3] q = {1, 2, 3, 4, 5, 6}, float ws = {0.5}, uint8 wz = {3}>"
       " { xq, xs, xz = DynamicQuantizeLinear(x)  i = MatMulInteger(xq, q, xz, wz)"
       "   f = Cast<to = 1>(i)  s = Mul(xs, ws)  y = Mul(f, s) }");
@@ -161,8 +163,42 @@ TEST_CASE("The scale of a dynamically quantized weight is no parameter") {
   CHECK(stats.macs == 6);
 }
 
+TEST_CASE("Packed weights count their elements, not their bytes") {
+  const auto stats = stats_of(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (float[1,32] x) => (float[1,2] y) <" +
+      filled("uint8[2,1,16]", "w", 32, "7") + ", float[2] s = {1, 1}>" +
+      " { y = com.microsoft.MatMulNBits<K = 32, N = 2, bits = 4, block_size = 32>(x, w, s) }");
+  CHECK(stats.parameters == 64);
+  CHECK(stats.nonzeros == 64);
+  CHECK(stats.weights.at("uint8") == WeightBytes{1, 32, 32});
+  CHECK(stats.opsets == std::map<std::string, std::int64_t>{{"", 17}, {"com.microsoft", 1}});
+  CHECK(stats.ops == std::map<std::string, std::size_t>{{"com.microsoft.MatMulNBits", 1}});
+}
+
+TEST_CASE("Fused integer ops: their scales and zero points are no parameters") {
+  const auto stats = stats_of(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (uint8[1,2] x) => (uint8[1,2] y) <int8[2,2] w = {1, 5, 4, 2}, float s = {0.5}, uint8 z = {3},"
+      " float[2] ws = {0.5, 0.5}, int8[2] wz = {1, 2}, int32[2] b = {0, 9}>"
+      " { q = com.microsoft.QGemm<transB = 1>(x, s, z, w, ws, wz, b, s, z)"
+      "   y = com.microsoft.QLinearConcat<axis = 1>(s, z, q, s, z) }");
+  CHECK(stats.parameters == 6);
+  CHECK(stats.nonzeros == 2 + 1);  // rows of w have the zero points 1 and 2
+  CHECK(stats.macs == 4);
+}
+
+TEST_CASE("com.microsoft Attention: projections and two products over the sequence") {
+  const auto macs = only_macs(
+      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]>"
+      "g (float[2,5,8] x, float[8,24] w, float[24] b) => (float[2,5,8] y)"
+      " { y = com.microsoft.Attention<num_heads = 2>(x, w, b) }");
+  CHECK(macs == 2 * 5 * 8 * 24 + 2 * (2 * 5 * 5 * 8));
+}
+
 TEST_CASE("Bodies of If count once each; their weights and ops are seen") {
-  const auto stats = stats_of(HEAD
+  const auto stats = stats_of(
+      HEAD
       "g (bool c, float[2,2] x) => (float[2,2] y) <float[2,2] w = {1, 2, 3, 4}>"
       " { y = If (c) <then_branch = t () => (float[2,2] a) { a = MatMul(x, w) },"
       "   else_branch = e () => (float[2,2] b) { k = Constant<value = float[2] {1.0, 0.0}>()  b = Add(x, k) }> }");
