@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "io/load.h"
+#include "io/text.h"
 #include "io/wire.h"
 #include "ir/walk.h"
 
@@ -190,6 +191,13 @@ Result<SavedFiles> save_external(const Model& model, const fs::path& path, std::
   return saved;
 }
 
+// The whole model as text, every number written out.
+Result<SavedFiles> save_text(const Model& model, const std::string& path) {
+  OP_LET(const std::string text, dump_model_text(model, {.max_elements = ~std::size_t{0}, .node_names = true}));
+  OP_TRY(write_text_file(path, text));
+  return SavedFiles{text.size(), 0, {}, hash_hex(std::as_bytes(std::span(text)))};
+}
+
 Result<SavedFiles> save_stdout(const Model& model) {
   OP_LET(const std::string text, serialize_model(model));
   for (std::size_t at = 0; at < text.size();) {
@@ -227,6 +235,7 @@ Result<SavedFiles> save_model(const Model& model, const std::string& path, const
   std::error_code ignored;
   if (!options.overwrite && fs::exists(fs::symlink_status(path, ignored)))
     return fail(Code::usage, "{} exists; use --force to overwrite", path);
+  if (path.ends_with(".onnxtxt")) return save_text(model, path);
   bool external = options.data == SaveOptions::Data::external;
   if (options.data == SaveOptions::Data::automatic) {
     OP_LET(const std::uint64_t size, serialized_size(model));

@@ -198,6 +198,16 @@ TEST_CASE("structure errors name the node and the value") {
   }
 }
 
+TEST_CASE("a .onnxtxt file is text both ways") {
+  const TempDir folder;
+  const Model model = parse(HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { y = Mul(x, w) }");
+  REQUIRE(save_model(model, folder.path("m.onnxtxt")));
+  const auto loaded = load_model(folder.path("m.onnxtxt"));
+  REQUIRE(loaded);
+  CHECK(testing::dump(*loaded) == testing::dump(model));
+  CHECK_FALSE(save_model(model, folder.path("m.onnxtxt")));  // exists
+}
+
 TEST_CASE("the dump reads back as the same model") {
   for (const char* text :
        {"g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { t = Mul(x, w) y = Softmax <axis: int = -1> (t) }",
