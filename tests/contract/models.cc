@@ -204,13 +204,15 @@ std::string with_graph_fields(const std::string& bytes, const std::string& field
     const std::uint64_t tag = varint_at(bytes, at);
     const std::uint64_t length = varint_at(bytes, at);  // the value itself when the field is a varint
     if ((tag & 7) == 2) at += static_cast<std::size_t>(length);
-    const std::string whole = bytes.substr(start, at - start);
-    out += tag == (7 << 3 | 2) ? wire_bytes(7, bytes.substr(at - static_cast<std::size_t>(length), length) + fields) : whole;
+    if (tag == (7 << 3 | 2))
+      out += wire_bytes(7, bytes.substr(at - static_cast<std::size_t>(length), length) + fields);
+    else
+      out += bytes.substr(start, at - start);
   }
   return out;
 }
 
-std::string value_info(const std::string& name, std::uint64_t rows, std::uint64_t columns, const std::string& more = "") {
+std::string value_info(const std::string& name, std::uint64_t rows, std::uint64_t columns, const std::string& more) {
   const std::string shape = wire_bytes(2, wire_bytes(1, wire_int(1, rows)) + wire_bytes(1, wire_int(1, columns)));
   return wire_bytes(1, name) + wire_bytes(2, wire_bytes(1, wire_int(1, 1) + shape)) + more;
 }

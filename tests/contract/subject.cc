@@ -87,7 +87,8 @@ Subject prepare(TestModel test) {
   subject.runs = session.has_value();
   subject.inputs = wanted_inputs(model);
   if (!subject.runs) return subject;
-  const auto source = open_source({.path = "random:seed=7", .samples = 2, .labels = "", .preprocess = ""}, subject.inputs);
+  const DataOptions data{.path = "random:seed=7", .samples = 2, .labels = "", .preprocess = ""};
+  const auto source = open_source(data, subject.inputs);
   INFO((source ? "" : source.error().text()));
   REQUIRE(source);
   for (auto batch = (*source)->next(); batch && *batch; batch = (*source)->next()) {
