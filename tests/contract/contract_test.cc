@@ -237,8 +237,9 @@ TEST_CASE("every pass explains itself") {
 TEST_CASE("a pass that needs data says so without") {
   for (const PassInfo& info : all_passes()) {
     INFO(info.name);
-    Model model = parse(HEAD "g (float[1,4] x) => (float[1,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> "
-                             "{ y = MatMul (x, w) }");
+    Model model = parse(HEAD
+                        "g (float[1,4] x) => (float[1,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> "
+                        "{ y = MatMul (x, w) }");
     PassContext context;
     const auto outcome = parse_pipeline(info.name).run(model, context, {}, nullptr);
     CHECK(outcome.has_value() == !info.needs_data);

@@ -42,7 +42,7 @@ TEST_CASE("the reference evaluator agrees with the engine") {
 
 TEST_CASE("the reference evaluator knows what it does not know") {
   const auto erf = ref_eval(parse(HEAD "g (float[2,2] x) => (float y) { y = Erf (x) }"),
-                             std::vector<NamedTensor>{floats("x", {2, 2}, {1, 2, 3, 4})});
+                            std::vector<NamedTensor>{floats("x", {2, 2}, {1, 2, 3, 4})});
   REQUIRE_FALSE(erf);
   CHECK(erf.error().code == Code::unsupported);
 }

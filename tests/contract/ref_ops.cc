@@ -271,8 +271,10 @@ Outputs reshape(const Call& call) {
   std::size_t known = 1;
   for (std::size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 0 && call.node.attr_int("allowzero", 0) == 0) dims[i] = out.dims.at(i);
-    if (dims[i] < 0) open = &dims[i];
-    else known *= static_cast<std::size_t>(dims[i]);
+    if (dims[i] < 0)
+      open = &dims[i];
+    else
+      known *= static_cast<std::size_t>(dims[i]);
   }
   if (open != nullptr) *open = static_cast<std::int64_t>(out.values.size() / known);
   out.dims = dims;
@@ -319,10 +321,14 @@ Outputs transpose_node(const Call& call) {
 Outputs matmul_node(const Call& call) { return std::vector{matmul(call.in(0), call.in(1))}; }
 
 const std::map<std::string_view, double (*)(double)> kUnary = {
-    {"Identity", [](double v) { return v; }},      {"Dropout", [](double v) { return v; }},
-    {"Relu", [](double v) { return std::max(v, 0.0); }}, {"Neg", [](double v) { return -v; }},
-    {"Exp", [](double v) { return std::exp(v); }}, {"Tanh", [](double v) { return std::tanh(v); }},
-    {"Sqrt", [](double v) { return std::sqrt(v); }}, {"Sigmoid", [](double v) { return 1 / (1 + std::exp(-v)); }},
+    {"Identity", [](double v) { return v; }},
+    {"Dropout", [](double v) { return v; }},
+    {"Relu", [](double v) { return std::max(v, 0.0); }},
+    {"Neg", [](double v) { return -v; }},
+    {"Exp", [](double v) { return std::exp(v); }},
+    {"Tanh", [](double v) { return std::tanh(v); }},
+    {"Sqrt", [](double v) { return std::sqrt(v); }},
+    {"Sigmoid", [](double v) { return 1 / (1 + std::exp(-v)); }},
 };
 const std::map<std::string_view, double (*)(double, double)> kBinary = {
     {"Add", [](double a, double b) { return a + b; }},
