@@ -192,7 +192,8 @@ TEST_CASE("every option of every pass goes through text and back") {
         REQUIRE(field.parse(copy.get(), *reparsed));
         CHECK(field.print(copy.get()) == field.print(options.get()));
       }
-      if (!field.fallback.empty()) CHECK(parse_pipeline(info.name + "{" + field.key + "=" + field.fallback + "}").print() == info.name);
+      if (field.fallback.empty()) continue;
+      CHECK(parse_pipeline(info.name + "{" + field.key + "=" + field.fallback + "}").print() == info.name);
     }
   }
 }
@@ -236,8 +237,9 @@ TEST_CASE("every pass explains itself") {
 TEST_CASE("a pass that needs data says so without") {
   for (const PassInfo& info : all_passes()) {
     INFO(info.name);
-    Model model = parse(HEAD "g (float[1,4] x) => (float[1,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> "
-                             "{ y = MatMul (x, w) }");
+    Model model = parse(HEAD
+                        "g (float[1,4] x) => (float[1,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> "
+                        "{ y = MatMul (x, w) }");
     PassContext context;
     const auto outcome = parse_pipeline(info.name).run(model, context, {}, nullptr);
     CHECK(outcome.has_value() == !info.needs_data);

@@ -204,13 +204,15 @@ std::string with_graph_fields(const std::string& bytes, const std::string& field
     const std::uint64_t tag = varint_at(bytes, at);
     const std::uint64_t length = varint_at(bytes, at);  // the value itself when the field is a varint
     if ((tag & 7) == 2) at += static_cast<std::size_t>(length);
-    const std::string whole = bytes.substr(start, at - start);
-    out += tag == (7 << 3 | 2) ? wire_bytes(7, bytes.substr(at - static_cast<std::size_t>(length), length) + fields) : whole;
+    if (tag == (7 << 3 | 2))
+      out += wire_bytes(7, bytes.substr(at - static_cast<std::size_t>(length), length) + fields);
+    else
+      out += bytes.substr(start, at - start);
   }
   return out;
 }
 
-std::string value_info(const std::string& name, std::uint64_t rows, std::uint64_t columns, const std::string& more = "") {
+std::string value_info(const std::string& name, std::uint64_t rows, std::uint64_t columns, const std::string& more) {
   const std::string shape = wire_bytes(2, wire_bytes(1, wire_int(1, rows)) + wire_bytes(1, wire_int(1, columns)));
   return wire_bytes(1, name) + wire_bytes(2, wire_bytes(1, wire_int(1, 1) + shape)) + more;
 }
@@ -248,19 +250,19 @@ TestModel decorated() {
   REQUIRE(bytes);
   return {.name = "decorated",
           .model = load(with_graph_fields(*bytes, fields) + unknown, "decorated"),
-          .markers = {"producer_keep", "model doc_keep", "model key_keep", "model value_keep", "unknown_keep",
-                      "node name_keep", "node doc_keep", "node key_keep", "node value_keep", "unknown in node_keep",
-                      "sparse_keep", "raw_keep", "tensor doc_keep", "unknown in tensor_keep", "graph doc_keep",
-                      "output doc_keep", "value doc_keep", "graph key_keep", "graph value_keep",
-                      "unknown in graph_keep"}};
+          .markers = {"producer_keep",   "model doc_keep",         "model key_keep",   "model value_keep",
+                      "unknown_keep",    "node name_keep",         "node doc_keep",    "node key_keep",
+                      "node value_keep", "unknown in node_keep",   "sparse_keep",      "raw_keep",
+                      "tensor doc_keep", "unknown in tensor_keep", "graph doc_keep",   "output doc_keep",
+                      "value doc_keep",  "graph key_keep",         "graph value_keep", "unknown in graph_keep"}};
 }
 
 // Weights above TensorStore's inline limit, and no longer in the typed field the text parser puts them in, so that they
 // really are read from the second file.
 Model external_model(const std::string& folder) {
   Model model = parse(head(17) + "g (float[n,32] x) => (float[n,8] y) <" + weight("w1", {32, 64}, 161) + ", " +
-                            weight("b1", {64}, 162) + ", " + weight("w2", {64, 8}, 163) +
-                            "> { m = MatMul (x, w1) a = Add (m, b1) r = Relu (a) y = MatMul (r, w2) }");
+                      weight("b1", {64}, 162) + ", " + weight("w2", {64, 8}, 163) +
+                      "> { m = MatMul (x, w1) a = Add (m, b1) r = Relu (a) y = MatMul (r, w2) }");
   Rewriter rewriter(model.main());
   for (const Initializer& initializer : model.main().initializers()) {
     auto value = initializer.read();
@@ -325,9 +327,8 @@ std::vector<TestModel> contract_models(const std::string& folder) {
   add("custom_ops", custom_ops());
   models.back().markers = {"my.keep", "Strange_keep", "Log_keep", "mode_keep", "depth"};
   models.push_back(decorated());
-  models.push_back({.name = "unknown_fields",
-                    .model = load(hand_made_model(), "unknown_fields"),
-                    .markers = {"from the future"}});
+  models.push_back(
+      {.name = "unknown_fields", .model = load(hand_made_model(), "unknown_fields"), .markers = {"from the future"}});
   models.push_back({.name = "external", .model = external_model(folder), .in_reference = true});
   add_trained(models);
   return models;

@@ -32,7 +32,9 @@ class Dice {
   std::size_t below(std::size_t limit) { return static_cast<std::size_t>(generator_() % limit); }
   bool chance(std::size_t one_in) { return below(one_in) == 0; }
   template <class T>
-  const T& pick(const std::vector<T>& items) { return items.at(below(items.size())); }
+  const T& pick(const std::vector<T>& items) {
+    return items.at(below(items.size()));
+  }
 
  private:
   std::mt19937_64 generator_;
@@ -63,8 +65,8 @@ class PipelineMaker {
     return info.name + (options.empty() ? "" : "{" + join(options, " ") + "}");
   }
   std::string selector() {
-    return dice_.pick<std::string>({"op:Conv", "op:MatMul", "op:Identity", "op:*", "op:BatchNormalization", "op:Gemm",
-                                    "\"re:.*[a-m]\"", "*->y"});
+    return dice_.pick<std::string>(
+        {"op:Conv", "op:MatMul", "op:Identity", "op:*", "op:BatchNormalization", "op:Gemm", "\"re:.*[a-m]\"", "*->y"});
   }
 
   Dice& dice_;

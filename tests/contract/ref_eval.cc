@@ -47,8 +47,7 @@ Result<std::vector<RefTensor>> run_graph(const Graph& graph, Scope& scope) {
   }
   for (const Node& node : graph.nodes()) {
     OP_LET(std::vector<RefTensor> outputs, run_node(node, scope));
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-      scope.values[std::string(node.output(i))] = std::move(outputs[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i) scope.values[std::string(node.output(i))] = std::move(outputs[i]);
   }
   std::vector<RefTensor> results;
   for (const std::string& name : graph.outputs()) {

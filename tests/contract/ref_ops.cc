@@ -142,7 +142,8 @@ Result<Window> window_of(const Call& call, const Dims& kernel) {
 
 // Calls fn(row in kernel, column in kernel, index in the plane) for each position of the window inside the plane.
 template <class Fn>
-void for_window(const Window& w, std::int64_t height, std::int64_t width, std::int64_t row, std::int64_t column, Fn fn) {
+void for_window(const Window& w, std::int64_t height, std::int64_t width, std::int64_t row, std::int64_t column,
+                Fn fn) {
   for (std::int64_t i = 0; i < w.kernel[0]; ++i)
     for (std::int64_t j = 0; j < w.kernel[1]; ++j) {
       const std::int64_t r = row * w.stride[0] + i * w.dilation[0] - w.begin[0];
@@ -270,8 +271,10 @@ Outputs reshape(const Call& call) {
   std::size_t known = 1;
   for (std::size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 0 && call.node.attr_int("allowzero", 0) == 0) dims[i] = out.dims.at(i);
-    if (dims[i] < 0) open = &dims[i];
-    else known *= static_cast<std::size_t>(dims[i]);
+    if (dims[i] < 0)
+      open = &dims[i];
+    else
+      known *= static_cast<std::size_t>(dims[i]);
   }
   if (open != nullptr) *open = static_cast<std::int64_t>(out.values.size() / known);
   out.dims = dims;
@@ -294,8 +297,14 @@ Outputs constant(const Call& call) {
     OP_LET(RefTensor out, to_ref(*tensor));
     return std::vector{std::move(out)};
   }
-  if (node.has_attr("value_float")) return std::vector{RefTensor{{}, {static_cast<double>(node.attr_float("value_float", 0))}}};
-  if (node.has_attr("value_int")) return std::vector{RefTensor{{}, {static_cast<double>(node.attr_int("value_int", 0))}}};
+  if (node.has_attr("value_float")) {
+    const double value = node.attr_float("value_float", 0);
+    return std::vector{RefTensor{{}, {value}}};
+  }
+  if (node.has_attr("value_int")) {
+    const auto value = static_cast<double>(node.attr_int("value_int", 0));
+    return std::vector{RefTensor{{}, {value}}};
+  }
   RefTensor out;
   for (const float value : node.attr_floats("value_floats")) out.values.push_back(value);
   for (const std::int64_t value : node.attr_ints("value_ints")) out.values.push_back(static_cast<double>(value));
@@ -309,11 +318,17 @@ Outputs transpose_node(const Call& call) {
   return std::vector{transpose(call.in(0), call.node.attr_ints("perm", reversed))};
 }
 
+Outputs matmul_node(const Call& call) { return std::vector{matmul(call.in(0), call.in(1))}; }
+
 const std::map<std::string_view, double (*)(double)> kUnary = {
-    {"Identity", [](double v) { return v; }},      {"Dropout", [](double v) { return v; }},
-    {"Relu", [](double v) { return std::max(v, 0.0); }}, {"Neg", [](double v) { return -v; }},
-    {"Exp", [](double v) { return std::exp(v); }}, {"Tanh", [](double v) { return std::tanh(v); }},
-    {"Sqrt", [](double v) { return std::sqrt(v); }}, {"Sigmoid", [](double v) { return 1 / (1 + std::exp(-v)); }},
+    {"Identity", [](double v) { return v; }},
+    {"Dropout", [](double v) { return v; }},
+    {"Relu", [](double v) { return std::max(v, 0.0); }},
+    {"Neg", [](double v) { return -v; }},
+    {"Exp", [](double v) { return std::exp(v); }},
+    {"Tanh", [](double v) { return std::tanh(v); }},
+    {"Sqrt", [](double v) { return std::sqrt(v); }},
+    {"Sigmoid", [](double v) { return 1 / (1 + std::exp(-v)); }},
 };
 const std::map<std::string_view, double (*)(double, double)> kBinary = {
     {"Add", [](double a, double b) { return a + b; }},
@@ -328,7 +343,7 @@ const std::map<std::string_view, Outputs (*)(const Call&)> kOthers = {
     {"Clip", clip},         {"BatchNormalization", batchnorm},
     {"Concat", concat},     {"Reshape", reshape},
     {"Flatten", flatten},   {"Transpose", transpose_node},
-    {"Constant", constant}, {"MatMul", [](const Call& call) -> Outputs { return std::vector{matmul(call.in(0), call.in(1))}; }},
+    {"Constant", constant}, {"MatMul", matmul_node},
 };
 
 }  // namespace

@@ -32,8 +32,7 @@ std::vector<ValueInfo> public_inputs(const Model& model) {
 }
 
 std::string element_difference(const Tensor& expected, const Tensor& actual) {
-  if (!is_float(expected.dtype()))
-    return std::ranges::equal(expected.bytes(), actual.bytes()) ? "" : "other values";
+  if (!is_float(expected.dtype())) return std::ranges::equal(expected.bytes(), actual.bytes()) ? "" : "other values";
   const auto a = to_floats(expected.view()), b = to_floats(actual.view());
   REQUIRE((a && b));
   const double tolerance = bit_width(expected.dtype()) >= 32 ? 1e-4 : 1e-2;
@@ -87,7 +86,8 @@ Subject prepare(TestModel test) {
   subject.runs = session.has_value();
   subject.inputs = wanted_inputs(model);
   if (!subject.runs) return subject;
-  const auto source = open_source({.path = "random:seed=7", .samples = 2, .labels = "", .preprocess = ""}, subject.inputs);
+  const DataOptions data{.path = "random:seed=7", .samples = 2, .labels = "", .preprocess = ""};
+  const auto source = open_source(data, subject.inputs);
   INFO((source ? "" : source.error().text()));
   REQUIRE(source);
   for (auto batch = (*source)->next(); batch && *batch; batch = (*source)->next()) {
@@ -107,7 +107,8 @@ std::vector<Subject> prepare_all(const std::string& folder) {
 }
 
 Attempt attempt(const Subject& subject, const Pipeline& pipeline, unsigned jobs, const Model* from) {
-  Attempt result{.model = (from != nullptr ? *from : subject.test.model).clone(), .status = {}, .bytes = "", .journal = {}};
+  Attempt result{
+      .model = (from != nullptr ? *from : subject.test.model).clone(), .status = {}, .bytes = "", .journal = {}};
   EngineRunner runner;
   PassContext context;
   context.jobs = jobs;

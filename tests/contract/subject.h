@@ -12,10 +12,10 @@ namespace onnxpress::testing {
 
 struct Subject {
   TestModel test;
-  std::string bytes;              // serialized
-  bool valid = false;             // passes the ONNX checker
-  bool runs = false;              // opens in ONNX Runtime
-  std::vector<ValueInfo> inputs;  // that a run wants
+  std::string bytes;                                 // serialized
+  bool valid = false;                                // passes the ONNX checker
+  bool runs = false;                                 // opens in ONNX Runtime
+  std::vector<ValueInfo> inputs;                     // that a run wants
   std::vector<std::vector<NamedTensor>> feeds = {};  // two runs
   std::vector<std::vector<Tensor>> outputs = {};     // what ONNX Runtime gives for them
 };
