@@ -80,6 +80,18 @@ Status write_data(const TensorStore& store, const Layout& layout, AtomicFile& fi
   return file.sync();
 }
 
+// External data is raw: a large tensor in a typed field (float_data, ...) moves to the store first.
+Status store_typed_payloads(onnx::ModelProto& proto, TensorStore& store) {
+  for (auto& tensor : *proto.mutable_graph()->mutable_initializer()) {
+    const Dims dims(tensor.dims().begin(), tensor.dims().end());
+    const auto bytes = byte_count(static_cast<DType>(tensor.data_type()), dims);
+    if (!bytes || *bytes <= kInlineLimit || TensorStore::slot_of(tensor)) continue;
+    OP_LET(Tensor value, store.read(tensor));
+    OP_TRY(store.write(tensor, std::move(value)));
+  }
+  return {};
+}
+
 // Turns stored main-graph initializers into references to `location` and lays the data file out.
 Layout externalize(onnx::ModelProto& proto, const TensorStore& store, std::uint64_t alignment) {
   Layout layout;
@@ -151,6 +163,7 @@ Result<SavedFiles> write_model(const onnx::ModelProto& proto, const TensorStore&
 
 Result<SavedFiles> save_external(const Model& model, const fs::path& path, std::uint64_t alignment) {
   onnx::ModelProto proto = model.proto();
+  OP_TRY(store_typed_payloads(proto, model.store()));
   const Layout layout = externalize(proto, model.store(), std::max<std::uint64_t>(alignment, 1));
   if (layout.items.empty()) return write_model(proto, model.store(), path);
   const std::vector<fs::path> stale = owned_data_files(path);

@@ -47,21 +47,6 @@ bool is_idempotent(const Pipeline& pipeline) {
   });
 }
 
-bool same_type(const ValueType& a, const ValueType& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && a.is_tensor == b.is_tensor;
-}
-
-void check_interface(const Model& before, const Model& after) {
-  CHECK(after.main().inputs() == before.main().inputs());
-  CHECK(after.main().outputs() == before.main().outputs());
-  std::vector<std::string> names = before.main().inputs();
-  for (const std::string& name : before.main().outputs()) names.push_back(name);
-  for (const std::string& name : names) {
-    INFO(name);
-    CHECK(same_type(before.main().type(name), after.main().type(name)));
-  }
-}
-
 void check_journal(const Journal& journal, bool changed) {
   for (const JournalEntry& entry : journal.entries()) {
     INFO(entry.pass << " " << entry.node);

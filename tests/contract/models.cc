@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "io/load.h"
 #include "io/save.h"
+#include "ir/rewriter.h"
 #include "support/models.h"
 #include "support/wire.h"
 
@@ -155,7 +156,7 @@ std::string int4_weights() {
   return head(21, 10) +
          "g (float[2,4] x) => (float[2,2] y, float[2,3] z) <int4[4,2] w = {225, 195, 165, 135}, "
          "float s = {0.1}, uint4[4,3] u = {16, 50, 84, 118, 152, 186}, float[3] t = {0.1, 0.2, 0.3}, "
-         "uint4[3] zp = {7, 8, 9}> { wf = DequantizeLinear (w, s) y = MatMul (x, wf) "
+         "uint4[3] zp = {135, 9}> { wf = DequantizeLinear (w, s) y = MatMul (x, wf) "
          "uf = DequantizeLinear <axis = 1> (u, t, zp) z = MatMul (x, uf) }";
 }
 
@@ -174,8 +175,9 @@ std::string shared_and_public() {
 }
 
 std::string unknown_shapes() {
-  return head(17) + "g (float[n,m] x, int64[k] shape) => (float y) <" + weight("w", {8, 4}, 141) +
-         "> { r = Reshape (x, shape) z = NonZero (r) e = Expand (w, z) t = Transpose (e) s = ReduceSum (t) y = Neg (s) }";
+  return head(17) + "g (float[n,m] x, int64[k] shape) => (float y) <" + weight("w", {1, 8}, 141) +
+         "> { r = Reshape (x, shape) z = NonZero (r) c = Cast <to = 1> (z) t = Transpose (c) "
+         "s = ReduceSum <keepdims = 0> (t) u = MatMul (x, w) v = ReduceSum <keepdims = 0> (u) y = Add (s, v) }";
 }
 
 Model load(const std::string& bytes, const std::string& name) {
@@ -253,11 +255,19 @@ TestModel decorated() {
                       "unknown in graph_keep"}};
 }
 
-// Weights above TensorStore's inline limit, so that they really are read from the second file.
+// Weights above TensorStore's inline limit, and no longer in the typed field the text parser puts them in, so that they
+// really are read from the second file.
 Model external_model(const std::string& folder) {
-  const Model model = parse(head(17) + "g (float[n,32] x) => (float[n,8] y) <" + weight("w1", {32, 64}, 161) + ", " +
+  Model model = parse(head(17) + "g (float[n,32] x) => (float[n,8] y) <" + weight("w1", {32, 64}, 161) + ", " +
                             weight("b1", {64}, 162) + ", " + weight("w2", {64, 8}, 163) +
                             "> { m = MatMul (x, w1) a = Add (m, b1) r = Relu (a) y = MatMul (r, w2) }");
+  Rewriter rewriter(model.main());
+  for (const Initializer& initializer : model.main().initializers()) {
+    auto value = initializer.read();
+    REQUIRE(value);
+    rewriter.set_initializer(initializer, std::move(*value));
+  }
+  REQUIRE(rewriter.commit());
   const std::string path = folder + "/external.onnx";
   REQUIRE(save_model(model, path, {.overwrite = true, .data = SaveOptions::Data::external, .alignment = 64}));
   auto loaded = load_model(path);

@@ -20,6 +20,17 @@ std::vector<ValueInfo> wanted_inputs(const Model& model) {
   return wanted;
 }
 
+bool same_type(const ValueType& a, const ValueType& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && a.is_tensor == b.is_tensor;
+}
+
+std::vector<ValueInfo> public_inputs(const Model& model) {
+  if (model.ir_version() < 4) return wanted_inputs(model);
+  std::vector<ValueInfo> inputs;
+  for (const std::string& name : model.main().inputs()) inputs.push_back({name, model.main().type(name)});
+  return inputs;
+}
+
 std::string element_difference(const Tensor& expected, const Tensor& actual) {
   if (!is_float(expected.dtype()))
     return std::ranges::equal(expected.bytes(), actual.bytes()) ? "" : "other values";
@@ -36,6 +47,21 @@ std::string element_difference(const Tensor& expected, const Tensor& actual) {
 }
 
 }  // namespace
+
+void check_interface(const Model& before, const Model& after) {
+  CHECK(after.main().outputs() == before.main().outputs());
+  for (const std::string& name : before.main().outputs()) {
+    INFO(name);
+    CHECK(same_type(before.main().type(name), after.main().type(name)));
+  }
+  const std::vector<ValueInfo> expected = public_inputs(before), actual = public_inputs(after);
+  REQUIRE(actual.size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    INFO(expected[i].name);
+    CHECK(actual[i].name == expected[i].name);
+    CHECK(same_type(expected[i].type, actual[i].type));
+  }
+}
 
 std::string difference(const std::vector<Tensor>& expected, const std::vector<Tensor>& actual) {
   if (expected.size() != actual.size()) return "another number of outputs";

@@ -34,6 +34,10 @@ struct Attempt {
 // Runs the pipeline on a copy of the subject, or on `from`, with samples and an engine at hand.
 Attempt attempt(const Subject& subject, const Pipeline& pipeline, unsigned jobs, const Model* from = nullptr);
 
+// Checks that inputs and outputs kept their names, order and types. Up to IR version 3 every initializer has to be
+// listed among the inputs; those come and go with their initializers.
+void check_interface(const Model& before, const Model& after);
+
 // Checks that every output of `model` equals the subject's: integers exactly, floats within 1e-4 of the larger of 1 and
 // the value (1e-2 for 16-bit floats).
 void require_same_outputs(const Subject& subject, const Model& model);

@@ -96,6 +96,22 @@ TEST_CASE("external data: written aligned under a name made of its content, and 
   }
 }
 
+TEST_CASE("external data takes large tensors from typed fields too") {
+  const TempDir folder;
+  std::string values;
+  for (int i = 0; i < 500; ++i) values += (i > 0 ? ", " : "") + std::to_string(i) + ".5";
+  const Model model = parse(HEAD "g (float[500] x) => (float[500] y) <float[500] w = {" + values + "}> { y = Add(x, w) }");
+  REQUIRE_FALSE(TensorStore::slot_of(*model.main().initializer("w").proto()));
+  SaveOptions options;
+  options.data = SaveOptions::Data::external;
+  const auto saved = save_model(model, folder.path("m.onnx"), options);
+  REQUIRE(saved);
+  CHECK(saved->data_bytes == 2000);
+  const auto loaded = load_model(folder.path("m.onnx"));
+  REQUIRE(loaded);
+  CHECK((*loaded->main().initializer("w").read()).as<float>()[499] == 499.5F);
+}
+
 TEST_CASE("an existing output is refused without overwrite and nothing else appears") {
   const TempDir folder;
   write_file(folder.path("out.onnx"), "precious");
