@@ -30,7 +30,7 @@ struct NpyHeader {
   bool fortran_order = false;
 };
 
-inline constexpr std::size_t kMaxNpyHeader = 64 * 1024;
+inline constexpr std::size_t kMaxNpyHeader = std::size_t{64} * 1024;
 
 // The Python dictionary of a header: the keys descr, fortran_order and shape, once each, in any order. Accepts
 // little-endian f2 f4 f8 i1..i8 u1..u8 and b1. Errors (bad_input): anything else, with what was found.

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::uint64_t kMaxProto = std::numeric_limits<std::int32_t>::max();
 // Index tensors up to this size are serialized: shape inference wants to look inside them.
-constexpr std::uint64_t kShapeLimit = 64 * 1024;
+constexpr std::uint64_t kShapeLimit = std::uint64_t{64} * 1024;
 
 std::unexpected<Error> too_large() {
   return fail(Code::resource, "the model without its large weights is over 2 GB, more than ONNX Runtime can be given");

@@ -60,7 +60,7 @@ Result<std::optional<Tensor>> from_doubles(const Doubles& values, DType dtype, D
   if (!std::ranges::all_of(values, fits)) return std::nullopt;
   if (dtype == DType::f64) return Tensor::of<double>(dtype, std::move(dims), values);
   const std::vector<float> floats(values.begin(), values.end());
-  const Tensor wide = Tensor::of_floats(std::move(dims), floats);
+  Tensor wide = Tensor::of_floats(std::move(dims), floats);
   if (dtype == DType::f32) return wide;
   OP_LET(Tensor narrow, convert(wide.view(), dtype));
   return narrow;

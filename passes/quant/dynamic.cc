@@ -122,13 +122,13 @@ class QuantDynamic final : public Pass {
     std::string consider_lstm(const Node& node) {
       if (node.attr_int("layout", 0) != 0) return "layout=1 has no integer form";
       std::vector<std::size_t> weights;
-      for (const std::size_t slot : {1, 2}) {
+      for (const std::size_t slot : {1UZ, 2UZ}) {
         const auto type = node.graph().constant_type(node.input(slot));
         if (!type) return not_constant_reason(node, slot);
         if (const std::string refusal = weight_refusal(*type); !refusal.empty()) return refusal;
         if (type->second.size() != 3) return "its weights are not [directions, 4 * hidden, inputs]";
       }
-      for (const std::size_t slot : {1, 2}) {
+      for (const std::size_t slot : {1UZ, 2UZ}) {
         const Dims dims = node.graph().constant_type(node.input(slot))->second;
         WeightJob job{.reader = &node.graph(), .name = std::string(node.input(slot))};
         job.avoid_saturation = saturates(options.target);
@@ -282,7 +282,7 @@ class QuantDynamic final : public Pass {
     // What is added behind the scaling: C of a Gemm times beta, or the bias of a Conv along its channels.
     Result<std::string> bias_of(const Target& target, Rewriter& rewriter) const {
       const Node& node = target.node;
-      const std::string name(node.input(2));
+      std::string name(node.input(2));
       const float beta = node.is("Gemm") ? node.attr_float("beta", 1) : 1;
       if (!node.is("Conv") && beta == 1) return name;
       OP_LET(std::optional<Tensor> value, node.graph().constant(name));
@@ -322,7 +322,7 @@ class QuantDynamic final : public Pass {
       };
       std::vector<std::pair<Graph*, std::string>> dropped;
       for (const Target& target : targets)
-        for (const std::size_t slot : {1, 2}) {
+        for (const std::size_t slot : {1UZ, 2UZ}) {
           const std::string name(target.node.input(slot));
           Graph* scope = name.empty() ? nullptr : target.node.graph().scope_of(name);
           if (scope == nullptr || std::ranges::contains(dropped, std::pair(scope, name))) continue;

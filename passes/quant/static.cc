@@ -234,7 +234,7 @@ class QuantStatic final : public Pass {
     };
     std::vector<std::string> dropped;
     for (const Kernel& kernel : kernels)
-      for (const std::size_t slot : {1, 2}) {
+      for (const std::size_t slot : {1UZ, 2UZ}) {
         const std::string value(kernel.item->node.input(slot));
         if (value.empty() || std::ranges::contains(dropped, value)) continue;
         if (!is_private_constant(graph, value, switched)) continue;
