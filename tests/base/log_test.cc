@@ -50,7 +50,7 @@ TEST_CASE("without a status line messages come as they are") {
   CHECK(stderr_of([] {
           log::set_status("");
           log::warning("careful: {}", "\x1b[2J");
-        }) == "warning: careful: \\x1B[2J\n");
+        }) == "warning: careful: \\x1b[2J\n");
 }
 
 TEST_CASE("the status line never wraps") {

@@ -123,7 +123,7 @@ TEST_CASE("bytes are shown in units, an unknown total as a count, too much as al
   open_bar.tick(7);
   over.tick(12);
   over_bar.tick(12);
-  CHECK(screen.lines == Texts{"saving: 500 MB/2.00 GB (25%)", "samples: 7", "samples: 12/10 (100%)"});
+  CHECK(screen.lines == Texts{"saving: 500.0 MB/2.00 GB (25%)", "samples: 7", "samples: 12/10 (100%)"});
   CHECK(screen.bars == Texts{"samples: 7", "samples [########################] 100% 12/10"});
 }
 
