@@ -12,9 +12,13 @@ enum class Level { debug, info, warning, error, off };
 // Sets up the stderr sink. `color` follows NO_COLOR, CLICOLOR_FORCE, TERM and whether stderr is a terminal.
 void init(Level level);
 void set_level(Level level);
+bool enabled(Level level);
 bool stderr_is_terminal();
 
 void write(Level level, std::string_view text);
+
+// The line a terminal shows below all messages until the next call; "" takes it away. Cut to the terminal's width.
+void set_status(std::string_view text);
 
 template <class... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {

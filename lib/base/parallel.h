@@ -7,9 +7,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/progress.h"
 #include "base/result.h"
 
 namespace onnxpress {
@@ -34,16 +37,17 @@ std::size_t ordered_slots(unsigned jobs);  // how many slots run_ordered uses
 unsigned jobs_within(unsigned jobs, std::uint64_t bytes, std::uint64_t budget);
 
 // The execute and commit steps of a weight pass (design: plan, execute, commit): execute(i) makes item i in
-// parallel, commit(i, item) takes them in order.
+// parallel, commit(i, item) takes them in order. Progress is shown under `label`.
 template <class T>
 Status execute_and_commit(std::size_t n, unsigned jobs, const std::function<Result<T>(std::size_t)>& execute,
-                          const std::function<Status(std::size_t, T)>& commit) {
+                          const std::function<Status(std::size_t, T)>& commit, std::string_view label = "weights") {
   struct Slot {
     std::size_t index = 0;
     std::optional<T> item;
   };
   std::vector<Slot> slots(ordered_slots(jobs));
   std::size_t next = 0;
+  Progress progress(std::string(label), n);
   return run_ordered(jobs, {.fetch =
                                 [&](std::size_t slot) -> Result<bool> {
                                   if (next == n) return false;
@@ -59,6 +63,7 @@ Status execute_and_commit(std::size_t n, unsigned jobs, const std::function<Resu
                                 [&](std::size_t slot) -> Status {
                                   T item = std::move(*slots[slot].item);
                                   slots[slot].item.reset();
+                                  progress.tick();
                                   return commit(slots[slot].index, std::move(item));
                                 }});
 }

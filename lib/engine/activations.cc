@@ -1,17 +1,14 @@
 #include "engine/activations.h"
 
 #include <algorithm>
-#include <chrono>
 #include <unordered_map>
 
 #include "base/checked.h"
-#include "base/log.h"
 #include "base/parallel.h"
+#include "base/progress.h"
 
 namespace onnxpress {
 namespace {
-
-constexpr auto kReportEvery = std::chrono::seconds(10);
 
 // A group of taps that is collected in one pass over the samples.
 struct Group {
@@ -97,33 +94,6 @@ std::vector<Group> split(std::span<const Tap> taps, const std::unordered_map<std
   return groups;
 }
 
-// One line every ten seconds, none for short runs.
-class Progress {
- public:
-  Progress(std::size_t total, std::size_t passes) : total_(total), passes_(passes) {}
-  void start_pass() {
-    ++pass_;
-    done_ = 0;
-  }
-  void add(std::size_t samples) {
-    done_ += samples;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < kReportEvery) return;
-    last_ = now;
-    if (passes_ > 1)
-      log::info("calibration: pass {}/{}, {}/{} samples", pass_, passes_, done_, total_);
-    else
-      log::info("calibration: {}/{} samples", done_, total_);
-  }
-
- private:
-  std::size_t total_;
-  std::size_t passes_;
-  std::size_t pass_ = 0;
-  std::size_t done_ = 0;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 struct Slot {
   Batch batch;
   std::vector<std::any> partials;
@@ -133,7 +103,6 @@ Status collect_group(const Model& model, SampleSource& source, const Group& grou
   OP_LET(const auto session, Session::open(model, {.taps = values_of(group.taps)}));
   const auto position = positions(*session);
   OP_TRY(source.rewind());
-  progress.start_pass();
   std::size_t batches = 0;
   std::vector<Slot> slots(ordered_slots(group.jobs));
   OP_TRY(run_ordered(group.jobs, {.fetch = [&](std::size_t slot) -> Result<bool> {
@@ -154,7 +123,7 @@ Status collect_group(const Model& model, SampleSource& source, const Group& grou
                                   .commit = [&](std::size_t slot) -> Status {
                                     for (std::size_t i = 0; i < group.taps.size(); ++i)
                                       group.taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
-                                    progress.add(slots[slot].batch.samples);
+                                    progress.tick(slots[slot].batch.samples);
                                     slots[slot] = {};
                                     return {};
                                   }}));
@@ -175,7 +144,7 @@ Status EngineActivations::collect(const Model& model, std::span<const Tap> taps)
     OP_LET(const auto bytes, tap_bytes(model, taps, batch));
     groups = split(taps, bytes, jobs, memory_limit_);
   }
-  Progress progress(source_.size(), groups.size());
+  Progress progress("calibration", source_.size() * groups.size());
   for (const Group& group : groups) OP_TRY(collect_group(model, source_, group, progress));
   return {};
 }

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/parallel.h"
+#include "base/progress.h"
 #include "base/text.h"
 #include "engine/session.h"
 #include "eval/tally.h"
@@ -53,9 +54,13 @@ class Evaluator {
     totals_ = {};
     totals_.models.resize(sessions_.size());
     slots_.assign(ordered_slots(options_.jobs), {});
+    Progress progress("evaluation", source_.size());
     OP_TRY(run_ordered(options_.jobs, {.fetch = [this](std::size_t slot) { return fetch(slots_[slot]); },
                                        .work = [this](std::size_t slot) { return work(slots_[slot]); },
-                                       .commit = [this](std::size_t slot) { return commit(slots_[slot]); }}));
+                                       .commit = [&](std::size_t slot) {
+                                         progress.tick(slots_[slot].batch.samples);
+                                         return commit(slots_[slot]);
+                                       }}));
     if (totals_.samples == 0) return fail(Code::bad_input, "{}: no samples", source_.description());
     return std::move(totals_);
   }

@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "base/interrupt.h"
+#include "base/progress.h"
 #include "engine/session.h"
 
 namespace onnxpress {
@@ -76,7 +77,7 @@ struct TappedSession {
 };
 
 Status compare_group(const Model& before, const Model& after, SampleSource& source, const LayerOptions& options,
-                     std::span<const ValuePair> pairs, std::vector<LayerError>& errors) {
+                     std::span<const ValuePair> pairs, Progress& progress, std::vector<LayerError>& errors) {
   std::vector<std::string> first, second;
   for (const ValuePair& pair : pairs) {
     first.push_back(pair.before);
@@ -100,6 +101,7 @@ Status compare_group(const Model& before, const Model& after, SampleSource& sour
       fits[i] = fits[i] && x.dims() == y.dims() && is_float(x.dtype()) && is_float(y.dtype());
       if (fits[i]) OP_TRY(sums[i].add(x.view(), y.view()));
     }
+    progress.tick(std::max<std::size_t>(1, batch->samples));
   }
   for (std::size_t i = 0; i < pairs.size(); ++i)
     if (fits[i] && sums[i].elements > 0)
@@ -134,8 +136,9 @@ Result<std::vector<LayerError>> compare_layers(const Model& before, const Model&
                                                const LayerOptions& options) {
   const std::vector<ValuePair> pairs = match_values(before, after);
   std::vector<LayerError> errors;
-  for (const auto& group : group_by_memory(before.main(), pairs, options.memory_limit))
-    OP_TRY(compare_group(before, after, source, options, group, errors));
+  const auto groups = group_by_memory(before.main(), pairs, options.memory_limit);
+  Progress progress("layers", groups.size() * std::min(options.samples, source.size()));
+  for (const auto& group : groups) OP_TRY(compare_group(before, after, source, options, group, progress, errors));
   const auto key = [](const LayerError& error) {
     const double sqnr = error.closeness.sqnr_db();
     return std::pair(!std::isnan(sqnr), std::isnan(sqnr) ? 0.0 : sqnr);

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "base/interrupt.h"
+#include "base/progress.h"
 #include "io/load.h"
 #include "io/text.h"
 #include "io/wire.h"
@@ -68,6 +69,9 @@ struct Layout {
 };
 
 Status write_data(const TensorStore& store, const Layout& layout, AtomicFile& file, Hasher& hasher) {
+  std::uint64_t total = 0;
+  for (const Layout::Item& item : layout.items) total += store.length(item.slot);
+  Progress progress("saving", total, Progress::Unit::bytes);
   for (const Layout::Item& item : layout.items) {
     const std::uint64_t before = file.written();
     if (item.offset > before) {
@@ -75,6 +79,7 @@ Status write_data(const TensorStore& store, const Layout& layout, AtomicFile& fi
     }
     OP_TRY(emit_payload(store, item.slot, [&](std::span<const std::byte> bytes) {
       hasher.add(bytes);
+      progress.tick(bytes.size());
       return file.write(bytes);
     }));
   }
@@ -152,8 +157,10 @@ Result<SavedFiles> write_model(const onnx::ModelProto& proto, const TensorStore&
   OP_LET(const WirePieces pieces, embedded_pieces(proto, store));
   OP_LET(AtomicFile file, AtomicFile::create(path));
   Hasher hasher;
+  Progress progress("saving", pieces.size, Progress::Unit::bytes);
   OP_TRY(emit(pieces, store, [&](std::span<const std::byte> bytes) {
     hasher.add(bytes);
+    progress.tick(bytes.size());
     return file.write(bytes);
   }));
   OP_TRY(file.sync());

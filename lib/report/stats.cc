@@ -31,7 +31,8 @@ Result<std::vector<std::uint64_t>> nonzeros_of(const WeightMap& map, unsigned jo
       [&](std::size_t i, std::uint64_t count) -> Status {
         counts[i] = count;
         return {};
-      }));
+      },
+      "reading weights"));
   return counts;
 }
 
