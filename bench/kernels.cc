@@ -23,7 +23,8 @@ std::vector<float> values(std::size_t count) {
 }
 
 void report_bytes(benchmark::State& state, std::size_t floats) {
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * static_cast<std::int64_t>(floats * sizeof(float)));
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) *
+                          static_cast<std::int64_t>(floats * sizeof(float)));
 }
 
 void quantize_int8(benchmark::State& state) {
@@ -45,7 +46,8 @@ BENCHMARK(minimum_and_maximum);
 
 // A chain of `nodes` Relus, as a model.
 Model chain(std::int64_t nodes) {
-  Model model = std::move(*parse_model_text("<ir_version: 8, opset_import: [\"\": 17]> g (float[N] x) => (float[N] y) { y = Relu(x) }"));
+  Model model = std::move(
+      *parse_model_text("<ir_version: 8, opset_import: [\"\": 17]> g (float[N] x) => (float[N] y) { y = Relu(x) }"));
   Rewriter rewriter(model.main());
   const Node last = model.main().nodes().front();
   std::string value = "x";

@@ -19,11 +19,16 @@ namespace {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::debug: return spdlog::level::debug;
-    case Level::info: return spdlog::level::info;
-    case Level::warning: return spdlog::level::warn;
-    case Level::error: return spdlog::level::err;
-    case Level::off: return spdlog::level::off;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warning:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
+    case Level::off:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -64,7 +69,7 @@ bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
 
 void init(Level level) {
   auto sink = std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(want_color() ? spdlog::color_mode::always
-                                                                                    : spdlog::color_mode::never);
+                                                                                     : spdlog::color_mode::never);
   auto logger = std::make_shared<spdlog::logger>("onnxpress", std::move(sink));
   logger->set_pattern("%^%v%$");
   logger->flush_on(spdlog::level::debug);

@@ -32,8 +32,7 @@ ProgressMode progress_mode(bool info, bool terminal, std::string_view term, std:
 }
 
 ProgressOutput ProgressOutput::to_stderr() {
-  return {.mode =
-              progress_mode(log::enabled(log::Level::info), log::stderr_is_terminal(), env("TERM"), env("CI")),
+  return {.mode = progress_mode(log::enabled(log::Level::info), log::stderr_is_terminal(), env("TERM"), env("CI")),
           .now = Clock::now,
           .line = [](std::string_view text) { log::write(log::Level::info, text); },
           .bar = log::set_status};

@@ -57,10 +57,11 @@ class Evaluator {
     Progress progress("evaluation", source_.size());
     OP_TRY(run_ordered(options_.jobs, {.fetch = [this](std::size_t slot) { return fetch(slots_[slot]); },
                                        .work = [this](std::size_t slot) { return work(slots_[slot]); },
-                                       .commit = [&](std::size_t slot) {
-                                         progress.tick(slots_[slot].batch.samples);
-                                         return commit(slots_[slot]);
-                                       }}));
+                                       .commit =
+                                           [&](std::size_t slot) {
+                                             progress.tick(slots_[slot].batch.samples);
+                                             return commit(slots_[slot]);
+                                           }}));
     if (totals_.samples == 0) return fail(Code::bad_input, "{}: no samples", source_.description());
     return std::move(totals_);
   }

@@ -10,7 +10,7 @@
 namespace onnxpress {
 
 struct LoadOptions {
-  std::uint64_t max_memory = 0;              // bytes the parsed structure may take; 0 = half of the machine's memory
+  std::uint64_t max_memory = 0;  // bytes the parsed structure may take; 0 = half of the machine's memory
   std::vector<std::filesystem::path> data_roots = {};  // further folders external data may live in
 };
 

@@ -136,7 +136,8 @@ std::vector<fs::path> owned_data_files(const fs::path& model_path) {
   if (!fs::is_regular_file(model_path, ignored)) return found;
   const auto old = load_model(model_path.string());
   if (!old || !old->store().any_external()) return found;
-  for (const auto& entry : fs::directory_iterator(model_path.parent_path().empty() ? "." : model_path.parent_path(), ignored)) {
+  for (const auto& entry :
+       fs::directory_iterator(model_path.parent_path().empty() ? "." : model_path.parent_path(), ignored)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(".data") || name.size() != prefix.size() + 17) continue;
     const std::string digits = name.substr(prefix.size(), 12);

@@ -23,10 +23,10 @@ struct SavedFiles {
   std::string hash;  // XXH3-128 of the model file (it names the data file by its content)
 };
 
-// Writes PATH ("-" is stdout, embedded only; a name ending in .onnxtxt is written as ONNX text). External data goes to "<stem>-<hash>.data" beside it, made durable
-// before the model that refers to it is renamed into place; a kill at any moment leaves the old pair or the new one.
-// Serialization is canonical (protobuf field order): an untouched model whose file was canonical is re-saved byte
-// for byte. Errors: usage when PATH exists and overwrite is off, io.
+// Writes PATH ("-" is stdout, embedded only; a name ending in .onnxtxt is written as ONNX text). External data goes to
+// "<stem>-<hash>.data" beside it, made durable before the model that refers to it is renamed into place; a kill at any
+// moment leaves the old pair or the new one. Serialization is canonical (protobuf field order): an untouched model
+// whose file was canonical is re-saved byte for byte. Errors: usage when PATH exists and overwrite is off, io.
 Result<SavedFiles> save_model(const Model& model, const std::string& path, const SaveOptions& options = {});
 // The canonical embedded form in memory (tests, stdout).
 Result<std::string> serialize_model(const Model& model);

@@ -80,9 +80,10 @@ class Dumper {
   }
 
   static std::string type_text(const onnx::TypeProto& type) {
-    if (!type.has_tensor_type()) return type.has_sequence_type() ? "seq(" + type_text(type.sequence_type().elem_type()) + ")"
-                                        : type.has_optional_type() ? "optional(" + type_text(type.optional_type().elem_type()) + ")"
-                                                                   : "";
+    if (!type.has_tensor_type())
+      return type.has_sequence_type()   ? "seq(" + type_text(type.sequence_type().elem_type()) + ")"
+             : type.has_optional_type() ? "optional(" + type_text(type.optional_type().elem_type()) + ")"
+                                        : "";
     std::string text(dtype_name(static_cast<DType>(type.tensor_type().elem_type())));
     if (!type.tensor_type().has_shape()) return text + "[]";
     if (type.tensor_type().shape().dim().empty()) return text;
@@ -97,7 +98,8 @@ class Dumper {
   static std::string values(const auto& infos) {
     std::string text;
     for (const auto& info : infos)
-      text += (text.empty() ? "" : ", ") + type_text(info.type()) + (info.has_type() ? " " : "") + identifier(info.name());
+      text +=
+          (text.empty() ? "" : ", ") + type_text(info.type()) + (info.has_type() ? " " : "") + identifier(info.name());
     return text;
   }
 
@@ -114,22 +116,34 @@ class Dumper {
 
   static std::string elements(const Tensor& value) {
     switch (value.dtype()) {
-      case DType::f32: return list(value.as<float>());
-      case DType::f64: return list(value.as<double>());
-      case DType::i64: return list(value.as<std::int64_t>());
-      case DType::i32: return widened<std::int32_t>(value);
-      case DType::i16: return widened<std::int16_t>(value);
-      case DType::i8: return widened<std::int8_t>(value);
-      case DType::u64: return widened<std::uint64_t>(value);
-      case DType::u32: return widened<std::uint32_t>(value);
+      case DType::f32:
+        return list(value.as<float>());
+      case DType::f64:
+        return list(value.as<double>());
+      case DType::i64:
+        return list(value.as<std::int64_t>());
+      case DType::i32:
+        return widened<std::int32_t>(value);
+      case DType::i16:
+        return widened<std::int16_t>(value);
+      case DType::i8:
+        return widened<std::int8_t>(value);
+      case DType::u64:
+        return widened<std::uint64_t>(value);
+      case DType::u32:
+        return widened<std::uint32_t>(value);
       case DType::u16:
       case DType::f16:
-      case DType::bf16: return widened<std::uint16_t>(value);
+      case DType::bf16:
+        return widened<std::uint16_t>(value);
       case DType::c64:
-      case DType::c128: return quote(hash_hex(value.bytes()));
+      case DType::c128:
+        return quote(hash_hex(value.bytes()));
       case DType::u4:
-      case DType::i4: return nibbles(value);
-      default: return widened<std::uint8_t>(value);
+      case DType::i4:
+        return nibbles(value);
+      default:
+        return widened<std::uint8_t>(value);
     }
   }
   static std::string nibbles(const Tensor& value) {
@@ -153,12 +167,18 @@ class Dumper {
     if (!proto.ref_attr_name().empty()) return head + ": " + type_name(proto.type()) + " = @" + proto.ref_attr_name();
     const std::string typed = head + ": " + type_name(proto.type()) + " = ";
     switch (proto.type()) {
-      case onnx::AttributeProto::FLOAT: return typed + literal(proto.f());
-      case onnx::AttributeProto::INT: return typed + literal(static_cast<std::int64_t>(proto.i()));
-      case onnx::AttributeProto::STRING: return typed + quote(proto.s());
-      case onnx::AttributeProto::FLOATS: return typed + "[" + list(proto.floats()) + "]";
-      case onnx::AttributeProto::INTS: return typed + "[" + list(proto.ints()) + "]";
-      case onnx::AttributeProto::STRINGS: return typed + "[" + list(proto.strings()) + "]";
+      case onnx::AttributeProto::FLOAT:
+        return typed + literal(proto.f());
+      case onnx::AttributeProto::INT:
+        return typed + literal(static_cast<std::int64_t>(proto.i()));
+      case onnx::AttributeProto::STRING:
+        return typed + quote(proto.s());
+      case onnx::AttributeProto::FLOATS:
+        return typed + "[" + list(proto.floats()) + "]";
+      case onnx::AttributeProto::INTS:
+        return typed + "[" + list(proto.ints()) + "]";
+      case onnx::AttributeProto::STRINGS:
+        return typed + "[" + list(proto.strings()) + "]";
       case onnx::AttributeProto::TENSOR: {
         OP_LET(const std::string value, tensor(proto.t()));
         return typed + value;
@@ -170,13 +190,15 @@ class Dumper {
         OP_TRY(status);
         return typed + body;
       }
-      default: return typed + quote(fmt::format("{} bytes", proto.ByteSizeLong()));
+      default:
+        return typed + quote(fmt::format("{} bytes", proto.ByteSizeLong()));
     }
   }
 
   static std::string type_name(onnx::AttributeProto::AttributeType type) {
     std::string name = onnx::AttributeProto::AttributeType_Name(type);
-    std::ranges::transform(name, name.begin(), [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+    std::ranges::transform(name, name.begin(),
+                           [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
     return name;
   }
 
@@ -208,11 +230,13 @@ class Dumper {
     for (const auto& initializer : proto.initializer()) {
       OP_LET(declared.emplace_back(), tensor(initializer));
     }
-    for (const auto& info : proto.value_info()) declared.push_back(type_text(info.type()) + " " + identifier(info.name()));
+    for (const auto& info : proto.value_info())
+      declared.push_back(type_text(info.type()) + " " + identifier(info.name()));
     if (!declared.empty()) out_ += "\n" + indent(depth) + "<" + join(declared, ",\n " + indent(depth)) + ">";
     out_ += "\n" + indent(depth) + "{\n";
     for (const auto& sparse : proto.sparse_initializer())
-      out_ += fmt::format("{}# sparse initializer {} [{}]\n", indent(depth + 1), sparse.values().name(), list(sparse.dims()));
+      out_ += fmt::format("{}# sparse initializer {} [{}]\n", indent(depth + 1), sparse.values().name(),
+                          list(sparse.dims()));
     for (const auto& item : proto.node()) OP_TRY(node(item, depth));
     out_ += indent(depth) + "}";
     return {};

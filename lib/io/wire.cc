@@ -14,18 +14,26 @@ enum class Message { model, graph, node, attribute, tensor, sparse, function, op
 // The fields that can lead to a tensor.
 Message child_of(Message message, std::uint64_t field) {
   switch (message) {
-    case Message::model: return field == 7 ? Message::graph : field == 25 ? Message::function : Message::opaque;
+    case Message::model:
+      return field == 7 ? Message::graph : field == 25 ? Message::function : Message::opaque;
     case Message::graph:
-      return field == 1 ? Message::node : field == 5 ? Message::tensor : field == 15 ? Message::sparse : Message::opaque;
-    case Message::node: return field == 5 ? Message::attribute : Message::opaque;
+      return field == 1    ? Message::node
+             : field == 5  ? Message::tensor
+             : field == 15 ? Message::sparse
+                           : Message::opaque;
+    case Message::node:
+      return field == 5 ? Message::attribute : Message::opaque;
     case Message::attribute:
       return field == 5 || field == 10    ? Message::tensor
              : field == 6 || field == 11  ? Message::graph
              : field == 22 || field == 23 ? Message::sparse
                                           : Message::opaque;
-    case Message::sparse: return field == 1 || field == 2 ? Message::tensor : Message::opaque;
-    case Message::function: return field == 7 ? Message::node : field == 11 ? Message::attribute : Message::opaque;
-    default: return Message::opaque;
+    case Message::sparse:
+      return field == 1 || field == 2 ? Message::tensor : Message::opaque;
+    case Message::function:
+      return field == 7 ? Message::node : field == 11 ? Message::attribute : Message::opaque;
+    default:
+      return Message::opaque;
   }
 }
 
@@ -38,7 +46,7 @@ bool is_singular(Message message, std::uint64_t field) {
 
 constexpr std::uint64_t kTensorRawData = 9, kTensorExternalData = 13, kTensorDataLocation = 14;
 constexpr std::uint64_t kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5;
-constexpr int kMaxDepth = 90;  // protobuf refuses more than 100 levels
+constexpr int kMaxDepth = 90;                    // protobuf refuses more than 100 levels
 constexpr std::uint64_t kMessageOverhead = 320;  // heap of a parsed NodeProto, TensorProto, ... and its pointers
 
 void put_varint(std::string& out, std::uint64_t value) {
@@ -132,7 +140,7 @@ class Scanner {
 
  private:
   struct TensorFields {
-    std::optional<PayloadRange> cut;       // raw_data left in the file
+    std::optional<PayloadRange> cut;        // raw_data left in the file
     std::optional<std::uint64_t> location;  // data_location as spelled
     bool external_entries = false;
   };

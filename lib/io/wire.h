@@ -37,8 +37,8 @@ Result<Skeleton> scan_model(const WireSource& source, std::uint64_t max_memory);
 
 // The opposite: serialized skeleton in, pieces of the full file out, stored payloads in raw_data's canonical place.
 struct WirePiece {
-  std::string literal;                       // emitted first
-  std::optional<TensorStore::SlotId> slot;   // then this payload, if any
+  std::string literal;                      // emitted first
+  std::optional<TensorStore::SlotId> slot;  // then this payload, if any
 };
 struct WirePieces {
   std::vector<WirePiece> pieces;

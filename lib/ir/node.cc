@@ -78,11 +78,21 @@ Result<std::vector<std::pair<std::string, AttributeValue>>> Node::attributes() c
   std::vector<std::pair<std::string, AttributeValue>> out;
   for (const auto& a : proto_->attribute()) {
     switch (a.type()) {
-      case onnx::AttributeProto::INT: out.emplace_back(a.name(), a.i()); break;
-      case onnx::AttributeProto::FLOAT: out.emplace_back(a.name(), a.f()); break;
-      case onnx::AttributeProto::STRING: out.emplace_back(a.name(), a.s()); break;
-      case onnx::AttributeProto::INTS: out.emplace_back(a.name(), attr_ints(a.name())); break;
-      case onnx::AttributeProto::FLOATS: out.emplace_back(a.name(), attr_floats(a.name())); break;
+      case onnx::AttributeProto::INT:
+        out.emplace_back(a.name(), a.i());
+        break;
+      case onnx::AttributeProto::FLOAT:
+        out.emplace_back(a.name(), a.f());
+        break;
+      case onnx::AttributeProto::STRING:
+        out.emplace_back(a.name(), a.s());
+        break;
+      case onnx::AttributeProto::INTS:
+        out.emplace_back(a.name(), attr_ints(a.name()));
+        break;
+      case onnx::AttributeProto::FLOATS:
+        out.emplace_back(a.name(), attr_floats(a.name()));
+        break;
       case onnx::AttributeProto::STRINGS:
         out.emplace_back(a.name(), std::vector<std::string>(a.strings().begin(), a.strings().end()));
         break;
@@ -91,7 +101,8 @@ Result<std::vector<std::pair<std::string, AttributeValue>>> Node::attributes() c
         out.emplace_back(a.name(), std::move(tensor));
         break;
       }
-      default: return fail(Code::unsupported, "node '{}': attribute '{}' is a graph or sparse", label(), a.name());
+      default:
+        return fail(Code::unsupported, "node '{}': attribute '{}' is a graph or sparse", label(), a.name());
     }
   }
   return out;

@@ -34,14 +34,20 @@ std::uint64_t entries_for(DType dtype, std::uint64_t elements) {
 std::uint64_t typed_entries(const onnx::TensorProto& tensor, DType dtype) {
   switch (dtype) {
     case DType::f32:
-    case DType::c64: return static_cast<std::uint64_t>(tensor.float_data_size());
+    case DType::c64:
+      return static_cast<std::uint64_t>(tensor.float_data_size());
     case DType::f64:
-    case DType::c128: return static_cast<std::uint64_t>(tensor.double_data_size());
-    case DType::i64: return static_cast<std::uint64_t>(tensor.int64_data_size());
+    case DType::c128:
+      return static_cast<std::uint64_t>(tensor.double_data_size());
+    case DType::i64:
+      return static_cast<std::uint64_t>(tensor.int64_data_size());
     case DType::u32:
-    case DType::u64: return static_cast<std::uint64_t>(tensor.uint64_data_size());
-    case DType::string: return static_cast<std::uint64_t>(tensor.string_data_size());
-    default: return static_cast<std::uint64_t>(tensor.int32_data_size());
+    case DType::u64:
+      return static_cast<std::uint64_t>(tensor.uint64_data_size());
+    case DType::string:
+      return static_cast<std::uint64_t>(tensor.string_data_size());
+    default:
+      return static_cast<std::uint64_t>(tensor.int32_data_size());
   }
 }
 
@@ -94,19 +100,28 @@ Result<std::vector<std::byte>> inline_payload(const onnx::TensorProto& tensor) {
   }
   switch (static_cast<DType>(tensor.data_type())) {
     case DType::f32:
-    case DType::c64: return narrow<float>(tensor.float_data());
+    case DType::c64:
+      return narrow<float>(tensor.float_data());
     case DType::f64:
-    case DType::c128: return narrow<double>(tensor.double_data());
-    case DType::i64: return narrow<std::int64_t>(tensor.int64_data());
-    case DType::u64: return narrow<std::uint64_t>(tensor.uint64_data());
-    case DType::u32: return narrow<std::uint32_t>(tensor.uint64_data());
-    case DType::i32: return narrow<std::int32_t>(tensor.int32_data());
+    case DType::c128:
+      return narrow<double>(tensor.double_data());
+    case DType::i64:
+      return narrow<std::int64_t>(tensor.int64_data());
+    case DType::u64:
+      return narrow<std::uint64_t>(tensor.uint64_data());
+    case DType::u32:
+      return narrow<std::uint32_t>(tensor.uint64_data());
+    case DType::i32:
+      return narrow<std::int32_t>(tensor.int32_data());
     case DType::i16:
     case DType::u16:
     case DType::f16:
-    case DType::bf16: return narrow<std::uint16_t>(tensor.int32_data());
-    case DType::string: return fail(Code::unsupported, "tensor '{}' holds strings", tensor.name());
-    default: return narrow<std::uint8_t>(tensor.int32_data());  // 8-bit types, bool, packed 4-bit types
+    case DType::bf16:
+      return narrow<std::uint16_t>(tensor.int32_data());
+    case DType::string:
+      return fail(Code::unsupported, "tensor '{}' holds strings", tensor.name());
+    default:
+      return narrow<std::uint8_t>(tensor.int32_data());  // 8-bit types, bool, packed 4-bit types
   }
 }
 

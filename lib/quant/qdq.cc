@@ -84,11 +84,12 @@ std::string QdqWriter::bias(const Node& reader, const std::string& name, Tensor 
   const std::string scale = add_constant(name + "_scale", scale_value);
   const std::string quantized = add_constant(name + "_quantized", std::move(codes));
   const std::string out = rewriter_.fresh_value(name + "_dequantized");
-  rewriter_.insert_before(reader, {.op = "DequantizeLinear",
-                                   .inputs = {quantized, scale},
-                                   .outputs = {out},
-                                   .attributes = axis_attribute(per_channel ? std::optional<std::int64_t>(0) : std::nullopt),
-                                   .name = rewriter_.fresh_node(name + "_DequantizeLinear")});
+  rewriter_.insert_before(reader,
+                          {.op = "DequantizeLinear",
+                           .inputs = {quantized, scale},
+                           .outputs = {out},
+                           .attributes = axis_attribute(per_channel ? std::optional<std::int64_t>(0) : std::nullopt),
+                           .name = rewriter_.fresh_node(name + "_DequantizeLinear")});
   return out;
 }
 

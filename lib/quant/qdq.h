@@ -40,8 +40,8 @@ class QdqWriter {
 
   Graph& graph_;
   Rewriter& rewriter_;
-  std::map<std::string, Names> params_;              // by root
-  std::map<std::string, std::string> dequantized_;   // value -> what integer nodes read
+  std::map<std::string, Names> params_;             // by root
+  std::map<std::string, std::string> dequantized_;  // value -> what integer nodes read
 };
 
 }  // namespace onnxpress

@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kKernels = {"Conv", "Gemm", "MatMul"};
 // With an integer kernel of their own (QLinear*).
-constexpr std::array<std::string_view, 7> kOwnRange = {"Add",         "Mul",     "Concat",   "AveragePool",
-                                                       "GlobalAveragePool", "Sigmoid", "LeakyRelu"};
+constexpr std::array<std::string_view, 7> kOwnRange = {
+    "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"};
 // Values pass through unchanged, or a subset of them, or their maximum: one set of parameters on both sides. Pad has
 // no integer kernel, but costs one conversion each way only where both neighbours are integer.
 constexpr std::array<std::string_view, 12> kMovement = {"Reshape",   "Transpose", "Flatten",      "Squeeze",
@@ -88,7 +88,8 @@ Node absorbed_activation(const Graph& graph, const std::string& value) {
   if (!next.is("Clip")) return {};
   if (graph.model().opset() < 11) return next.attr_float("min", -1) == 0 ? next : Node();
   const auto low = graph.constant(next.input(1));
-  const bool from_zero = low && *low && (*low)->dtype() == DType::f32 && (*low)->size() == 1 && (*low)->as<float>()[0] == 0;
+  const bool from_zero =
+      low && *low && (*low)->dtype() == DType::f32 && (*low)->size() == 1 && (*low)->as<float>()[0] == 0;
   return from_zero && (next.input(2).empty() || graph.is_constant(next.input(2))) ? next : Node();
 }
 
@@ -113,17 +114,16 @@ class Planner {
     if (role == StaticRole::kernel) {
       if (!context_.selected(node)) return;
       if (const std::string reason = kernel_refusal(node); !reason.empty()) return context_.skipped(node, reason);
-      if (follows_dilated_pool(node)) return context_.skipped(node, "it reads a pool with dilations between 8-bit values");
+      if (follows_dilated_pool(node))
+        return context_.skipped(node, "it reads a pool with dilations between 8-bit values");
       warn_about_batchnorm(node);
       item.quantize_output = node.is("Conv");
     } else {
-      const bool fed = std::ranges::all_of(item.data_slots, [&](std::size_t slot) {
-        return available_.contains(std::string(node.input(slot)));
-      });
+      const bool fed = std::ranges::all_of(
+          item.data_slots, [&](std::size_t slot) { return available_.contains(std::string(node.input(slot))); });
       if (!fed) return;  // between float nodes: no candidate, no news
       if (!context_.selected(node)) return;
-      if (const std::string reason = glue_refusal(node, model_); !reason.empty())
-        return context_.skipped(node, reason);
+      if (const std::string reason = glue_refusal(node, model_); !reason.empty()) return context_.skipped(node, reason);
     }
     if (role != StaticRole::movement)
       if (const Node activation = absorbed_activation(graph_, item.output))
@@ -132,8 +132,8 @@ class Planner {
     candidates_.push_back(std::move(item));
   }
 
-  // ONNX Runtime turns every AveragePool between 8-bit values into QLinearAveragePool, which knows no dilations, and then
-  // refuses its own graph (seen with 1.21). So nothing is quantized behind such a pool.
+  // ONNX Runtime turns every AveragePool between 8-bit values into QLinearAveragePool, which knows no dilations, and
+  // then refuses its own graph (seen with 1.21). So nothing is quantized behind such a pool.
   bool follows_dilated_pool(const Node& node) const {
     const Node pool = graph_.producer(node.input(0));
     if (!pool || !pool.is("AveragePool") || !pool.has_attr("dilations")) return false;

@@ -14,10 +14,10 @@ namespace onnxpress {
 
 // What a node is to the planner.
 enum class StaticRole {
-  none,      // stays float
-  kernel,    // Conv, Gemm, MatMul with constant weights: integer arithmetic pays by itself
-  own_range, // Add, Mul, Concat, pools, ...: has an integer kernel, its output has a range of its own
-  movement,  // Reshape, Transpose, MaxPool, ...: the output takes the input's scale and zero point
+  none,       // stays float
+  kernel,     // Conv, Gemm, MatMul with constant weights: integer arithmetic pays by itself
+  own_range,  // Add, Mul, Concat, pools, ...: has an integer kernel, its output has a range of its own
+  movement,   // Reshape, Transpose, MaxPool, ...: the output takes the input's scale and zero point
 };
 
 struct StaticNode {
@@ -29,8 +29,8 @@ struct StaticNode {
 };
 
 struct StaticPlan {
-  std::vector<StaticNode> nodes;       // integer nodes, in graph order
-  std::vector<std::string> values;     // to be quantized, in order of first appearance
+  std::vector<StaticNode> nodes;                // integer nodes, in graph order
+  std::vector<std::string> values;              // to be quantized, in order of first appearance
   std::map<std::string, std::string> range_of;  // value -> the value whose range and parameters it takes
   // The value that `value` takes its parameters from: itself unless data movement lies between.
   std::string root(const std::string& value) const;

@@ -10,8 +10,8 @@
 namespace onnxpress {
 namespace {
 
-// A channel of zeros has no scale of its own (1 stands in). The steps of its bias follow from it, so it takes the finest
-// of the other channels.
+// A channel of zeros has no scale of its own (1 stands in). The steps of its bias follow from it, so it takes the
+// finest of the other channels.
 Status refine_zero_channels(TensorQuantization& how, const Tensor& weight) {
   if (!how.axis || std::ranges::none_of(how.params, [](AffineParams p) { return p.scale == 1; })) return {};
   OP_LET(const auto largest, absmax_per_channel(weight.as<float>(), weight.dims(), *how.axis));
@@ -43,9 +43,7 @@ std::int32_t pair_sum(float a, float b, const AffineParams& params, CodeRange co
 // [channels, inputs, positions] they run over the inputs of a position first.
 struct RowLayout {
   std::size_t length = 0, inputs = 1;
-  std::size_t at(std::size_t k) const {
-    return inputs == 1 ? k : k % inputs * (length / inputs) + k / inputs;
-  }
+  std::size_t at(std::size_t k) const { return inputs == 1 ? k : k % inputs * (length / inputs) + k / inputs; }
 };
 
 std::int32_t largest_pair(std::span<const float> row, RowLayout layout, const AffineParams& params, CodeRange codes) {
@@ -56,7 +54,8 @@ std::int32_t largest_pair(std::span<const float> row, RowLayout layout, const Af
 }
 
 // A matrix whose output channels are its columns: all of them in one walk over the rows, the way they lie in memory.
-std::vector<std::int32_t> largest_pairs(std::span<const float> matrix, const TensorQuantization& how, std::size_t columns) {
+std::vector<std::int32_t> largest_pairs(std::span<const float> matrix, const TensorQuantization& how,
+                                        std::size_t columns) {
   std::vector<std::int32_t> largest(columns, 0);
   for (std::size_t at = 0; at + 2 * columns <= matrix.size(); at += 2 * columns)
     for (std::size_t c = 0; c < columns; ++c)

@@ -118,7 +118,7 @@ class CleanDead final : public Pass {
     }
     Outcome outcome;
     // A copy: commits that remove nodes with bodies change the model's own list.
-    const std::vector<Graph*> graphs = model.graphs();  // NOLINT(performance-unnecessary-copy-initialization)
+    const std::vector<Graph*> graphs = model.graphs();   // NOLINT(performance-unnecessary-copy-initialization)
     for (Graph* graph : graphs | std::views::reverse) {  // bodies before the nodes that own them
       if (graph->owner() && !live.holds(graph->owner())) continue;
       Rewriter rewriter(*graph);

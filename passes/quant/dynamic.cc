@@ -63,8 +63,8 @@ class QuantDynamic final : public Pass {
         .add("target", &Options::target, target_choices(),
              "what the model will run on; auto is this machine. On ort-x86 (no VNNI) scales of weights whose products "
              "could saturate are raised")
-        .add("min_elements", &Options::min_elements, "weights with fewer elements stay float: the added nodes would cost more",
-             {0, {}});
+        .add("min_elements", &Options::min_elements,
+             "weights with fewer elements stay float: the added nodes would cost more", {0, {}});
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -263,9 +263,9 @@ class QuantDynamic final : public Pass {
       if (is_conv) {
         OP_LET(attributes, node.attributes());
       }
-      const std::string sum = add(is_conv ? "ConvInteger" : "MatMulInteger",
-                                  {x.codes, weight.codes, x.zero_point, weight.zero_point}, fresh("_int32"),
-                                  std::move(attributes));
+      const std::string sum =
+          add(is_conv ? "ConvInteger" : "MatMulInteger", {x.codes, weight.codes, x.zero_point, weight.zero_point},
+              fresh("_int32"), std::move(attributes));
       const std::string real = add("Cast", {sum}, fresh("_cast"), {{"to", std::int64_t{1}}});
       const std::string scale = add("Mul", {x.scale, weight.scale}, fresh("_scale"));
       const std::string output(node.output(0));
@@ -342,8 +342,8 @@ class QuantDynamic final : public Pass {
     std::vector<Target> targets;
     std::vector<WeightJob> jobs;
     std::map<std::tuple<Graph*, std::string, DType, bool, float>, std::size_t> known;
-    std::vector<WeightNames> names;   // per job
-    std::vector<float> sqnr_db;       // per job
+    std::vector<WeightNames> names;  // per job
+    std::vector<float> sqnr_db;      // per job
     std::map<std::pair<Graph*, std::string>, Activation> activations;
     bool uses_contrib = false;
   };

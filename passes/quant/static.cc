@@ -37,7 +37,7 @@ constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weigh
 // A kernel with what its emission needs.
 struct Kernel {
   const StaticNode* item = nullptr;
-  std::size_t weight = 0;      // index of its WeightJob
+  std::size_t weight = 0;  // index of its WeightJob
   float input_scale = 1;
   std::vector<float> bias = {};  // one per output channel; empty when there is none
 };
@@ -71,8 +71,8 @@ class QuantStatic final : public Pass {
       return Outcome{};
     }
     if (options_.per_channel && model.opset() < 13)
-      context.journal.warning(
-          fmt::format("one scale per weight tensor: per-channel scales need opset 13, the model has {}", model.opset()));
+      context.journal.warning(fmt::format(
+          "one scale per weight tensor: per-channel scales need opset 13, the model has {}", model.opset()));
     context.journal.note("target: " + target_name(resolve(options_.target)));
     const StaticPlan plan = plan_static(model, context);
     if (plan.nodes.empty()) return Outcome{};
@@ -190,7 +190,8 @@ class QuantStatic final : public Pass {
     };
     std::vector<Written> written(jobs.size());
     OP_TRY(execute_and_commit<QuantizedWeight>(
-        jobs.size(), jobs_within(context.jobs, largest, budget), [&](std::size_t i) { return quantize_weight(jobs[i]); },
+        jobs.size(), jobs_within(context.jobs, largest, budget),
+        [&](std::size_t i) { return quantize_weight(jobs[i]); },
         [&](std::size_t i, QuantizedWeight weight) -> Status {
           const auto reader = std::ranges::find(kernels, i, &Kernel::weight);
           written[i].scales = weight.scales;
@@ -207,8 +208,8 @@ class QuantStatic final : public Pass {
         for (const char* key : {"alpha", "beta"})
           if (node.has_attr(key)) rewriter.remove_attribute(node, key);
       }
-      context.done(node, fmt::format("int8 weight ({} scale{}, SQNR {:.1f} dB), uint8 activations{}", weight.scales.size(),
-                                     weight.scales.size() == 1 ? "" : "s", weight.sqnr_db,
+      context.done(node, fmt::format("int8 weight ({} scale{}, SQNR {:.1f} dB), uint8 activations{}",
+                                     weight.scales.size(), weight.scales.size() == 1 ? "" : "s", weight.sqnr_db,
                                      kernel.item->quantize_output ? "" : ", float result"));
     }
     return {};
@@ -252,9 +253,11 @@ PassInfo info_quant_static() {
   return describe_pass<QuantStatic, Options>(
       {.summary = "8-bit integer inference with ranges measured on calibration data (static quantization, QDQ)",
        .description =
-           "y = Relu(Conv(x, w, b))  =>  QuantizeLinear/DequantizeLinear pairs that the runtime fuses into QLinearConv\n\n"
+           "y = Relu(Conv(x, w, b))  =>  QuantizeLinear/DequantizeLinear pairs that the runtime fuses into "
+           "QLinearConv\n\n"
            "Conv, Gemm and MatMul with constant weights run on uint8 activations and int8 weights; residual Add, Mul, "
-           "Concat, pools, LeakyRelu, Sigmoid and data movement between them stay on 8-bit codes. Activation ranges are "
+           "Concat, pools, LeakyRelu, Sigmoid and data movement between them stay on 8-bit codes. Activation ranges "
+           "are "
            "the minimum and maximum over the calibration samples, widened to include 0; weights are symmetric with one "
            "scale per output channel; biases are int32. Everything else stays float and the report says why. Run "
            "fold-batchnorm before it.",

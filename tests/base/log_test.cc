@@ -38,12 +38,13 @@ TEST_CASE("messages keep clear of the status line") {
           log::set_status("");
           log::set_status("");
           log::info("the end");
-        }) == "\rhalf\x1b[K"
-              "\r\x1b[Ka message\n"
-              "\rhalf\x1b[K"
-              "\rwhole\x1b[K"
-              "\r\x1b[K"
-              "the end\n");
+        }) ==
+        "\rhalf\x1b[K"
+        "\r\x1b[Ka message\n"
+        "\rhalf\x1b[K"
+        "\rwhole\x1b[K"
+        "\r\x1b[K"
+        "the end\n");
 }
 
 TEST_CASE("without a status line messages come as they are") {
@@ -54,8 +55,10 @@ TEST_CASE("without a status line messages come as they are") {
 }
 
 TEST_CASE("the status line never wraps") {
-  CHECK(stderr_of([] { log::set_status(std::string(200, 'x')); log::set_status(""); }) ==
-        "\r" + std::string(79, 'x') + "\x1b[K\r\x1b[K");
+  CHECK(stderr_of([] {
+          log::set_status(std::string(200, 'x'));
+          log::set_status("");
+        }) == "\r" + std::string(79, 'x') + "\x1b[K\r\x1b[K");
 }
 
 TEST_CASE("what is enabled follows the level") {

@@ -68,8 +68,8 @@ TEST_CASE("a terminal shows a bar after one second, at most ten times a second, 
     screen.now += 1ms;
     progress.tick(35);
   }
-  CHECK(screen.bars == Texts{"weights [######..................]  25% 12/48",
-                             "weights [########################] 100% 48/48", ""});
+  CHECK(screen.bars ==
+        Texts{"weights [######..................]  25% 12/48", "weights [########################] 100% 48/48", ""});
   CHECK(screen.lines.empty());
 }
 

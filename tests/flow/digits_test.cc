@@ -51,8 +51,8 @@ std::size_t count_of(const std::map<std::string, std::size_t>& ops, const std::s
 TEST_CASE("digits CNN in 8 bits: at most 0.30 of the file, 0.5 points of top-1, every convolution a QLinearConv") {
   const TempDir folder;
   const std::string out = folder.path("cnn.onnx");
-  const CompressResult result = compress_digits(
-      "digits_cnn", "clean-identity,clean-constants,clean-dead,fold-batchnorm,quant-static", out, true);
+  const CompressResult result =
+      compress_digits("digits_cnn", "clean-identity,clean-constants,clean-dead,fold-batchnorm,quant-static", out, true);
   const Report& report = result.report;
   CHECK(static_cast<double>(report.output->model_bytes) <= 0.30 * static_cast<double>(report.input.model_bytes));
   REQUIRE(report.comparison);

@@ -100,7 +100,8 @@ TEST_CASE("external data takes large tensors from typed fields too") {
   const TempDir folder;
   std::string values;
   for (int i = 0; i < 500; ++i) values += (i > 0 ? ", " : "") + std::to_string(i) + ".5";
-  const Model model = parse(HEAD "g (float[500] x) => (float[500] y) <float[500] w = {" + values + "}> { y = Add(x, w) }");
+  const Model model =
+      parse(HEAD "g (float[500] x) => (float[500] y) <float[500] w = {" + values + "}> { y = Add(x, w) }");
   REQUIRE_FALSE(TensorStore::slot_of(*model.main().initializer("w").proto()));
   SaveOptions options;
   options.data = SaveOptions::Data::external;
@@ -167,16 +168,16 @@ TEST_CASE("external references that escape, lie or overrun are refused") {
   };
   CHECK(load("data.bin", "0", "64"));
   CHECK(load("data.bin", "", ""));
-  for (const auto& [location, offset, length] : std::vector<std::array<std::string, 3>>{
-           {"../secret.bin", "0", "64"},
-           {"sub/../../secret.bin", "0", "64"},
-           {folder.path("secret.bin"), "0", "64"},
-           {"data.bin", "1", "64"},
-           {"data.bin", "0", "32"},
-           {"data.bin", "-1", "64"},
-           {"data.bin", "0", "18446744073709551615"},
-           {"*/_ORT_MEM_ADDR_/*", "4096", "64"},
-           {"", "0", "64"}}) {
+  for (const auto& [location, offset, length] :
+       std::vector<std::array<std::string, 3>>{{"../secret.bin", "0", "64"},
+                                               {"sub/../../secret.bin", "0", "64"},
+                                               {folder.path("secret.bin"), "0", "64"},
+                                               {"data.bin", "1", "64"},
+                                               {"data.bin", "0", "32"},
+                                               {"data.bin", "-1", "64"},
+                                               {"data.bin", "0", "18446744073709551615"},
+                                               {"*/_ORT_MEM_ADDR_/*", "4096", "64"},
+                                               {"", "0", "64"}}) {
     const auto model = load(location, offset, length);
     INFO(location << " " << offset << " " << length);
     REQUIRE_FALSE(model);
@@ -200,7 +201,8 @@ TEST_CASE("structure errors name the node and the value") {
 
 TEST_CASE("a .onnxtxt file is text both ways") {
   const TempDir folder;
-  const Model model = parse(HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { y = Mul(x, w) }");
+  const Model model =
+      parse(HEAD "g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { y = Mul(x, w) }");
   REQUIRE(save_model(model, folder.path("m.onnxtxt")));
   const auto loaded = load_model(folder.path("m.onnxtxt"));
   REQUIRE(loaded);
@@ -210,7 +212,8 @@ TEST_CASE("a .onnxtxt file is text both ways") {
 
 TEST_CASE("the dump reads back as the same model") {
   for (const char* text :
-       {"g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { t = Mul(x, w) y = Softmax <axis: int = -1> (t) }",
+       {"g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1.5, -2.0, 3e-08}> { t = Mul(x, w) y = Softmax <axis: int "
+        "= -1> (t) }",
         "g (bool c, float[N] x) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] a) { a = Relu(x) }, "
         "else_branch = e () => (float[N] b) { b = Neg(x) }> }",
         "g (int64[2] x) => (int64[2] y) { k = Constant <value: tensor = int64[2] {1, 2}> () y = Add(x, k) }"}) {

@@ -16,7 +16,7 @@ struct Quantized {
   Model model = {};
   PassContext context = {};
   OpCounts runtime = {};  // what the runtime makes of it
-  double sqnr = 0;   // against the float model on random values of input "x"
+  double sqnr = 0;        // against the float model on random values of input "x"
   bool changed = false;
 };
 
@@ -61,14 +61,14 @@ void require_skipped(const std::string& source, std::string_view label, std::str
 #define X632 "g (float[6, 32] x) => (float[A, B] y) <"
 
 TEST_CASE("quant-dynamic by hand: MatMul") {
-  require_rewrite(HEAD "g (float[2, 2] x) => (float[2, 2] y) <float[2, 2] w = {127, -1, -127, 127}> { y = MatMul(x, w) }",
-                  DYNAMIC,
-                  HEAD
-                  "g (float[2, 2] x) => (float[2, 2] y) <int8[2, 2] w_quantized = {127, -1, -127, 127}, "
-                  "float[2] w_scale = {1, 1}, int8[2] w_zero_point = {0, 0}> {"
-                  "x_quantized, x_scale, x_zero_point = DynamicQuantizeLinear(x) "
-                  "y_int32 = MatMulInteger(x_quantized, w_quantized, x_zero_point, w_zero_point) "
-                  "y_cast = Cast <to = 1> (y_int32) y_scale = Mul(x_scale, w_scale) y = Mul(y_cast, y_scale) }");
+  require_rewrite(
+      HEAD "g (float[2, 2] x) => (float[2, 2] y) <float[2, 2] w = {127, -1, -127, 127}> { y = MatMul(x, w) }", DYNAMIC,
+      HEAD
+      "g (float[2, 2] x) => (float[2, 2] y) <int8[2, 2] w_quantized = {127, -1, -127, 127}, "
+      "float[2] w_scale = {1, 1}, int8[2] w_zero_point = {0, 0}> {"
+      "x_quantized, x_scale, x_zero_point = DynamicQuantizeLinear(x) "
+      "y_int32 = MatMulInteger(x_quantized, w_quantized, x_zero_point, w_zero_point) "
+      "y_cast = Cast <to = 1> (y_int32) y_scale = Mul(x_scale, w_scale) y = Mul(y_cast, y_scale) }");
 }
 
 TEST_CASE("quant-dynamic by hand: Gemm with transB, alpha and beta") {
@@ -86,8 +86,8 @@ TEST_CASE("quant-dynamic by hand: Gemm with transB, alpha and beta") {
 }
 
 TEST_CASE("quant-dynamic: MatMul and Gemm become one fused kernel each") {
-  const std::string weights = float_tensor("w", {32, 16}, 1) + ", " + float_tensor("v", {16, 32}, 2) + ", " +
-                              float_tensor("b", {16}, 3);
+  const std::string weights =
+      float_tensor("w", {32, 16}, 1) + ", " + float_tensor("v", {16, 32}, 2) + ", " + float_tensor("b", {16}, 3);
   for (const std::string node : {"MatMul(x, w)", "Gemm(x, w)", "Gemm(x, w, b)", "Gemm <transB = 1> (x, v, b)",
                                  "Gemm <alpha = 0.5, beta = 2.0> (x, w, b)"}) {
     INFO(node);
@@ -109,17 +109,16 @@ TEST_CASE("quant-dynamic: the C of a Gemm may be computed when beta is 1") {
       quantize(HEAD X632 + weights + "> { c = MatMul(x, v) t = Tanh(c) y = Gemm(x, w, t) }", {6, 32});
   check_runtime(result, "DynamicQuantizeLinear", 1);
   CHECK(result.sqnr >= 30);
-  require_skipped(HEAD X632 + float_tensor("w", {32, 16}, 1) +
-                      "> { c = ReduceSum(x) y = Gemm <beta = 2.0> (x, w, c) }",
+  require_skipped(HEAD X632 + float_tensor("w", {32, 16}, 1) + "> { c = ReduceSum(x) y = Gemm <beta = 2.0> (x, w, c) }",
                   "Gemm->y", "beta is not 1");
 }
 
 TEST_CASE("quant-dynamic: readers of one value share its quantization") {
-  const Quantized result = quantize(
-      HEAD "g (float[6, 32] x) => (float[6, 32] y) <" + float_tensor("wq", {32, 32}, 1) + ", " +
-          float_tensor("wk", {32, 32}, 2) + ", " + float_tensor("wv", {32, 32}, 3) +
-          "> { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) s = Mul(q, k) y = Add(s, v) }",
-      {6, 32});
+  const Quantized result =
+      quantize(HEAD "g (float[6, 32] x) => (float[6, 32] y) <" + float_tensor("wq", {32, 32}, 1) + ", " +
+                   float_tensor("wk", {32, 32}, 2) + ", " + float_tensor("wv", {32, 32}, 3) +
+                   "> { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) s = Mul(q, k) y = Add(s, v) }",
+               {6, 32});
   CHECK(nodes_of(result.model, "DynamicQuantizeLinear").size() == 1);
   check_runtime(result, "com.microsoft.MatMulIntegerToFloat", 3);
   CHECK(count(result.runtime, "DynamicQuantizeLinear") == 1);
@@ -134,7 +133,8 @@ TEST_CASE("quant-dynamic: a weight read twice is stored once per form") {
   const Quantized both = quantize(start + "{ h = MatMul(x, w) y = Gemm <transB = 1> (h, w) }", {6, 32});
   CHECK(both.model.main().initializers().size() == 6);
   CHECK(both.sqnr >= 25);
-  const Quantized kept = quantize(start + "{ h = MatMul(x, w) s = ReduceSum <keepdims = 0> (w) y = Add(h, s) }", {6, 32});
+  const Quantized kept =
+      quantize(start + "{ h = MatMul(x, w) s = ReduceSum <keepdims = 0> (w) y = Add(h, s) }", {6, 32});
   CHECK(kept.model.main().initializer("w"));
 }
 
@@ -148,16 +148,20 @@ TEST_CASE("quant-dynamic: Conv with groups, padding, strides, one and two dimens
         "Conv <group = 2, pads = [1, 1, 1, 1]> (x, v)", "Conv <group = 8, pads = [1, 1, 1, 1]> (x, d, b)"}) {
     INFO(node);
     // Not in [-1, 1): a zero point away from the middle would show wrong padding.
-    const Quantized result = quantize(plane + "{ s = Softplus(x) y = " + [&] {
-      std::string shifted = node;
-      return shifted.replace(shifted.find("(x"), 2, "(s");
-    }() + " }", {2, 8, 10, 10});
+    const Quantized result = quantize(plane + "{ s = Softplus(x) y = " +
+                                          [&] {
+                                            std::string shifted = node;
+                                            return shifted.replace(shifted.find("(x"), 2, "(s");
+                                          }() +
+                                          " }",
+                                      {2, 8, 10, 10});
     check_runtime(result, "ConvInteger", 1);
     CHECK(result.sqnr >= 30);
   }
-  const Quantized line = quantize(HEAD "g (float[1, 8, 20] x) => (float[N, C, L] y) <" + float_tensor("w", {6, 8, 3}, 1) +
-                                      ", " + float_tensor("b", {6}, 2) + "> { y = Conv <pads = [1, 1]> (x, w, b) }",
-                                  {1, 8, 20});
+  const Quantized line =
+      quantize(HEAD "g (float[1, 8, 20] x) => (float[N, C, L] y) <" + float_tensor("w", {6, 8, 3}, 1) + ", " +
+                   float_tensor("b", {6}, 2) + "> { y = Conv <pads = [1, 1]> (x, w, b) }",
+               {1, 8, 20});
   check_runtime(line, "ConvInteger", 1);
   CHECK(line.sqnr >= 30);
   CHECK(line.model.main().initializer("b_per_channel").dims() == Dims{6, 1});
@@ -174,8 +178,8 @@ std::string lstm(int directions, const std::string& attributes, const std::strin
   return HEAD "g (float[5, 2, 10] x) => (float[S, D, B, H] y, float[D, B, H] yh, float[D, B, H] yc) <" +
          float_tensor("w", {directions, 32, 10}, 1) + ", " + float_tensor("r", {directions, 32, 8}, 2) + ", " +
          float_tensor("b", {directions, 64}, 3) + ", " + float_tensor("h0", {directions, 2, 8}, 4) + ", " +
-         float_tensor("c0", {directions, 2, 8}, 5) + ", " + float_tensor("p", {directions, 24}, 6) + "> { y, yh, yc = LSTM <" +
-         attributes + "hidden_size = 8> (" + inputs + ") }";
+         float_tensor("c0", {directions, 2, 8}, 5) + ", " + float_tensor("p", {directions, 24}, 6) +
+         "> { y, yh, yc = LSTM <" + attributes + "hidden_size = 8> (" + inputs + ") }";
 }
 
 TEST_CASE("quant-dynamic: LSTM in one and both directions") {
@@ -183,10 +187,10 @@ TEST_CASE("quant-dynamic: LSTM in one and both directions") {
     int directions;
     std::string attributes, inputs;
   };
-  for (const Case& one : {Case{1, "", "x, w, r"}, Case{1, "", "x, w, r, b"},
-                          Case{1, "direction = \"reverse\", ", "x, w, r, b"},
-                          Case{2, "direction = \"bidirectional\", ", "x, w, r, b"},
-                          Case{2, "direction = \"bidirectional\", ", "x, w, r, b, , h0, c0, p"}}) {
+  for (const Case& one :
+       {Case{1, "", "x, w, r"}, Case{1, "", "x, w, r, b"}, Case{1, "direction = \"reverse\", ", "x, w, r, b"},
+        Case{2, "direction = \"bidirectional\", ", "x, w, r, b"},
+        Case{2, "direction = \"bidirectional\", ", "x, w, r, b, , h0, c0, p"}}) {
     INFO(one.directions << " " << one.attributes << one.inputs);
     const Quantized result = quantize(lstm(one.directions, one.attributes, one.inputs), {5, 2, 10});
     check_runtime(result, "com.microsoft.DynamicQuantizeLSTM", 1);
@@ -233,11 +237,12 @@ TEST_CASE("quant-dynamic: weights that would saturate 16-bit pairs stay exact on
 }
 
 TEST_CASE("quant-dynamic inside If, with weights of its own and captured ones") {
-  const Quantized result = quantize(
-      HEAD "g (float[6, 32] x) => (float[6, 16] y) <" + float_tensor("w", {32, 16}, 1) +
-          ", bool yes = {1}> { t = Tanh(x) y = If(yes) <then_branch = a () => (m) { m = MatMul(t, w) }, "
-          "else_branch = e () => (n) <" + float_tensor("v", {32, 16}, 2) + "> { n = MatMul(t, v) }> }",
-      {6, 32});
+  const Quantized result =
+      quantize(HEAD "g (float[6, 32] x) => (float[6, 16] y) <" + float_tensor("w", {32, 16}, 1) +
+                   ", bool yes = {1}> { t = Tanh(x) y = If(yes) <then_branch = a () => (m) { m = MatMul(t, w) }, "
+                   "else_branch = e () => (n) <" +
+                   float_tensor("v", {32, 16}, 2) + "> { n = MatMul(t, v) }> }",
+               {6, 32});
   CHECK(result.changed);
   CHECK(count(ops_of(result.model), "MatMul") == 0);
   CHECK(count(ops_of(result.model), "MatMulInteger") == 2);
@@ -248,12 +253,13 @@ TEST_CASE("quant-dynamic inside If, with weights of its own and captured ones") 
 }
 
 TEST_CASE("quant-dynamic: Conv and LSTM inside Loop and If bodies") {
-  const Quantized loop = quantize(
-      HEAD "g (float[1, 4, 8, 8] x) => (float[N, C, H, W] y) <" + float_tensor("w", {4, 4, 3, 3}, 1, 0.3F) + ", " +
-          float_tensor("b", {4}, 2) +
-          ", int64 trips = {3}, bool yes = {1}> { y = Loop(trips, yes, x) <body = l (int64 i, bool c, float[N, C, H, W] s) => "
-          "(bool d, float[N, C, H, W] t) { d = Identity(c) t = Conv <pads = [1, 1, 1, 1]> (s, w, b) }> }",
-      {1, 4, 8, 8});
+  const Quantized loop =
+      quantize(HEAD "g (float[1, 4, 8, 8] x) => (float[N, C, H, W] y) <" + float_tensor("w", {4, 4, 3, 3}, 1, 0.3F) +
+                   ", " + float_tensor("b", {4}, 2) +
+                   ", int64 trips = {3}, bool yes = {1}> { y = Loop(trips, yes, x) <body = l (int64 i, bool c, "
+                   "float[N, C, H, W] s) => "
+                   "(bool d, float[N, C, H, W] t) { d = Identity(c) t = Conv <pads = [1, 1, 1, 1]> (s, w, b) }> }",
+               {1, 4, 8, 8});
   CHECK(loop.changed);
   CHECK(count(ops_of(loop.model), "ConvInteger") == 1);
   CHECK(count(ops_of(loop.model), "Conv") == 0);
@@ -274,21 +280,21 @@ TEST_CASE("quant-dynamic leaves functions alone, bodies inside them that read th
   const std::string head = "<ir_version: 8, opset_import: [\"\": 17, \"f\": 1]> ";
   const std::string function_head = "<domain: \"f\", opset_import: [\"\": 17]> ";
   const std::string constant = "w = Constant <value = float[2, 2] {1, 2, 3, 4}> () ";
-  require_skipped(head + "g (float[2, 2] x) => (float[2, 2] y) { y = f.lin(x) } " + function_head + "lin (a) => (m) { " +
-                      constant + "m = MatMul(a, w) }",
+  require_skipped(head + "g (float[2, 2] x) => (float[2, 2] y) { y = f.lin(x) } " + function_head +
+                      "lin (a) => (m) { " + constant + "m = MatMul(a, w) }",
                   "MatMul->m", "inside a function");
-  require_skipped(head + "g (float[2, 2] x) => (float[2, 2] y) <bool yes = {1}> { y = f.lin(x, yes) } " + function_head +
-                      "lin (a, yes) => (m) { " + constant +
+  require_skipped(head + "g (float[2, 2] x) => (float[2, 2] y) <bool yes = {1}> { y = f.lin(x, yes) } " +
+                      function_head + "lin (a, yes) => (m) { " + constant +
                       "m = If(yes) <then_branch = t () => (p) { p = MatMul(a, w) }, else_branch = e () => (q) { q = "
                       "Identity(a) }> }",
                   "MatMul->p", "inside a function");
 }
 
 TEST_CASE("quant-dynamic next to an op of another domain") {
-  const Quantized result = quantize("<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]> " X632 +
-                                        float_tensor("w", {32, 16}, 1) +
-                                        "> { h = com.microsoft.Gelu(x) y = MatMul(h, w) }",
-                                    {6, 32});
+  const Quantized result =
+      quantize("<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]> " X632 +
+                   float_tensor("w", {32, 16}, 1) + "> { h = com.microsoft.Gelu(x) y = MatMul(h, w) }",
+               {6, 32});
   check_runtime(result, "com.microsoft.Gelu", 1);
   CHECK(result.sqnr >= 30);
 }
@@ -308,18 +314,19 @@ TEST_CASE("quant-dynamic does not: weights it cannot use") {
                   "MatMul->y", "graph input");
   require_skipped(HEAD "g (double[6, 2] x) => (double[6, 2] y) <double[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }",
                   "MatMul->y", "double, not float");
-  require_skipped(HEAD "g (float[2, 6, 4] x) => (float[2, 6, 4] y) <" + float_tensor("w", {2, 4, 4}, 1) +
-                      "> { y = MatMul(x, w) }",
-                  "MatMul->y", "not a matrix");
+  require_skipped(
+      HEAD "g (float[2, 6, 4] x) => (float[2, 6, 4] y) <" + float_tensor("w", {2, 4, 4}, 1) + "> { y = MatMul(x, w) }",
+      "MatMul->y", "not a matrix");
   require_skipped(HEAD "g (float[32, 6] x) => (float[6, 16] y) <" + w + "> { y = Gemm <transA = 1> (x, w) }", "Gemm->y",
                   "transA");
-  require_skipped(HEAD "g (float[1, 8, 4, 4] x) => (float[N, C, H, W] y) <" + float_tensor("w", {8, 8, 1, 1}, 1) + ", " +
-                      float_tensor("b", {8}, 2) + "> { v = Identity(b) y = Conv(x, w, v) }",
+  require_skipped(HEAD "g (float[1, 8, 4, 4] x) => (float[N, C, H, W] y) <" + float_tensor("w", {8, 8, 1, 1}, 1) +
+                      ", " + float_tensor("b", {8}, 2) + "> { v = Identity(b) y = Conv(x, w, v) }",
                   "Conv->y", "bias is not a constant");
   require_skipped(HEAD "g (float[2, 5, 10] x) => (float[B, S, D, H] y) <" + float_tensor("w", {1, 32, 10}, 1) + ", " +
                       float_tensor("r", {1, 32, 8}, 2) + "> { y = LSTM <hidden_size = 8, layout = 1> (x, w, r) }",
                   "LSTM->y", "layout=1");
-  require_skipped(HEAD X632 + w + "> { y = MatMul(x, w) }", "MatMul->y", "", "quant-dynamic{min_elements=0, skip=op:MatMul}");
+  require_skipped(HEAD X632 + w + "> { y = MatMul(x, w) }", "MatMul->y", "",
+                  "quant-dynamic{min_elements=0, skip=op:MatMul}");
 }
 
 TEST_CASE("quant-dynamic: min_elements") {

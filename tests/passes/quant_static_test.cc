@@ -41,8 +41,8 @@ std::vector<Batch> samples_of(const Dims& dims) {
 struct Quantized {
   Model model = {};
   PassContext context = {};
-  OpCounts runtime = {};    // what the runtime makes of it
-  double sqnr = 0;     // against the float model, on the calibration samples, the worst of them
+  OpCounts runtime = {};  // what the runtime makes of it
+  double sqnr = 0;        // against the float model, on the calibration samples, the worst of them
   bool changed = false;
 };
 
@@ -111,33 +111,33 @@ TEST_CASE("quant-static by hand: Conv and Relu between QuantizeLinear and Dequan
                       "g (float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y) <float[2, 1, 1, 1] w = {127, -254}, "
                       "float[2] b = {1, -3}> { c = Conv(x, w, b) y = Relu(c) }");
   CHECK(run_pipeline(model, "quant-static", &context).changed);
-  CHECK(dump(model) ==
-        dump(parse(HEAD
-                   "g (float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y) <"
-                   "float x_scale = {0.5}, uint8 x_zero_point = {0}, float y_scale = {1}, uint8 y_zero_point = {0}, "
-                   "float[2] w_scale = {1, 2}, int8[2] w_zero_point = {0, 0}, "
-                   "int8[2, 1, 1, 1] w_quantized = {127, -127}, float[2] b_scale = {0.5, 1}, "
-                   "int32[2] b_quantized = {2, -3}> {"
-                   "x_quantized = QuantizeLinear(x, x_scale, x_zero_point) "
-                   "x_dequantized = DequantizeLinear(x_quantized, x_scale, x_zero_point) "
-                   "w_dequantized = DequantizeLinear <axis = 0> (w_quantized, w_scale, w_zero_point) "
-                   "b_dequantized = DequantizeLinear <axis = 0> (b_quantized, b_scale) "
-                   "c = Conv(x_dequantized, w_dequantized, b_dequantized) "
-                   "y_float = Relu(c) "
-                   "y_quantized = QuantizeLinear(y_float, y_scale, y_zero_point) "
-                   "y = DequantizeLinear(y_quantized, y_scale, y_zero_point) }")));
+  CHECK(
+      dump(model) ==
+      dump(parse(HEAD "g (float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y) <"
+                      "float x_scale = {0.5}, uint8 x_zero_point = {0}, float y_scale = {1}, uint8 y_zero_point = {0}, "
+                      "float[2] w_scale = {1, 2}, int8[2] w_zero_point = {0, 0}, "
+                      "int8[2, 1, 1, 1] w_quantized = {127, -127}, float[2] b_scale = {0.5, 1}, "
+                      "int32[2] b_quantized = {2, -3}> {"
+                      "x_quantized = QuantizeLinear(x, x_scale, x_zero_point) "
+                      "x_dequantized = DequantizeLinear(x_quantized, x_scale, x_zero_point) "
+                      "w_dequantized = DequantizeLinear <axis = 0> (w_quantized, w_scale, w_zero_point) "
+                      "b_dequantized = DequantizeLinear <axis = 0> (b_quantized, b_scale) "
+                      "c = Conv(x_dequantized, w_dequantized, b_dequantized) "
+                      "y_float = Relu(c) "
+                      "y_quantized = QuantizeLinear(y_float, y_scale, y_zero_point) "
+                      "y = DequantizeLinear(y_quantized, y_scale, y_zero_point) }")));
 }
 
 TEST_CASE("quant-static: a chain of convolutions runs as QLinearConv") {
   for (const std::string head :
        {"<ir_version: 6, opset_import: [\"\": 11]> ", "<ir_version: 7, opset_import: [\"\": 13]> ", HEAD,
         "<ir_version: 10, opset_import: [\"\": 21]> ", "<ir_version: 10, opset_import: [\"\": 22]> "}) {
-    const Quantized result = quantize(
-        head + X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " +
-            conv_weights("w3", "b3", 3) +
-            "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS "(r1, w2, b2) r2 = Relu(c2) "
-            "y = Conv " PADS "(r2, w3, b3) }",
-        kX8);
+    const Quantized result = quantize(head + X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) +
+                                          ", " + conv_weights("w3", "b3", 3) +
+                                          "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS
+                                          "(r1, w2, b2) r2 = Relu(c2) "
+                                          "y = Conv " PADS "(r2, w3, b3) }",
+                                      kX8);
     CHECK(result.changed);
     check_runtime(result, {{"QLinearConv", 3}});
     check_codes_throughout(result);
@@ -147,7 +147,8 @@ TEST_CASE("quant-static: a chain of convolutions runs as QLinearConv") {
 
 TEST_CASE("quant-static: a channel of zeros keeps a fine bias") {
   // Only the biases reach the result.
-  const Quantized result = quantize(HEAD X8 "float[2, 8, 1, 1] w = {0, 0, 0, 0, 0, 0, 0, 0, 0.01, 0, 0, 0, 0, 0, 0, 0}, "
+  const Quantized result = quantize(HEAD X8
+                                    "float[2, 8, 1, 1] w = {0, 0, 0, 0, 0, 0, 0, 0, 0.01, 0, 0, 0, 0, 0, 0, 0}, "
                                     "float[2] b = {0.0037, 0.001}> { y = Conv(x, w, b) }",
                                     kX8);
   CHECK(result.sqnr >= 35);
@@ -157,13 +158,11 @@ TEST_CASE("quant-static: convolutions with groups, strides, one dimension and wi
   const auto weight = [](const Dims& dims) { return float_tensor("w", dims, 1, 0.3F); };
   for (const std::string attributes : {"<group = 2, pads = [1, 1, 1, 1]>", "<group = 2, strides = [2, 2]>",
                                        "<group = 2, auto_pad = \"SAME_UPPER\">", "<group = 2, dilations = [2, 2]>"}) {
-    const Quantized result =
-        quantize(HEAD X8 + weight({6, 4, 3, 3}) + "> { y = Conv " + attributes + "(x, w) }", kX8);
+    const Quantized result = quantize(HEAD X8 + weight({6, 4, 3, 3}) + "> { y = Conv " + attributes + "(x, w) }", kX8);
     check_runtime(result, {{"QLinearConv", 1}});
     CHECK(result.sqnr >= 25);
   }
-  const Quantized depthwise =
-      quantize(HEAD X8 + weight({8, 1, 3, 3}) + "> { y = Conv <group = 8> (x, w) }", kX8);
+  const Quantized depthwise = quantize(HEAD X8 + weight({8, 1, 3, 3}) + "> { y = Conv <group = 8> (x, w) }", kX8);
   check_runtime(depthwise, {{"QLinearConv", 1}});
   CHECK(depthwise.sqnr >= 25);
   const Quantized line = quantize(
@@ -173,7 +172,8 @@ TEST_CASE("quant-static: convolutions with groups, strides, one dimension and wi
 }
 
 TEST_CASE("quant-static: Relu and Clip from 0 are absorbed, other activations stay behind the integer node") {
-  const std::string start = X8 + conv_weights("w", "b", 1) + ", float zero = {0}, float six = {6}, float low = {-0.5}> ";
+  const std::string start =
+      X8 + conv_weights("w", "b", 1) + ", float zero = {0}, float six = {6}, float low = {-0.5}> ";
   const auto with = [&](const std::string& act) {
     return quantize(HEAD + start + "{ c = Conv " PADS "(x, w, b) y = " + act + " }", kX8);
   };
@@ -202,32 +202,32 @@ TEST_CASE("quant-static at opset 10: Clip with attributes") {
 }
 
 TEST_CASE("quant-static: a residual block") {
-  const Quantized result = quantize(
-      HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " + conv_weights("w3", "b3", 3) +
-          ", " + conv_weights("w4", "b4", 4) +
-          "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS "(r1, w2, b2) r2 = Relu(c2) "
-          "c3 = Conv " PADS "(r2, w3, b3) sum = Add(c3, r1) r3 = Relu(sum) y = Conv " PADS "(r3, w4, b4) }",
-      kX8);
+  const Quantized result =
+      quantize(HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " +
+                   conv_weights("w3", "b3", 3) + ", " + conv_weights("w4", "b4", 4) +
+                   "> { c1 = Conv " PADS "(x, w1, b1) r1 = Relu(c1) c2 = Conv " PADS
+                   "(r1, w2, b2) r2 = Relu(c2) "
+                   "c3 = Conv " PADS "(r2, w3, b3) sum = Add(c3, r1) r3 = Relu(sum) y = Conv " PADS "(r3, w4, b4) }",
+               kX8);
   check_runtime(result, {{"QLinearConv", 4}, {"com.microsoft.QLinearAdd", 1}});
   check_codes_throughout(result);
   CHECK(result.sqnr >= 25);
 }
 
 TEST_CASE("quant-static: a convolution read by an integer and a float node keeps its kernel") {
-  const Quantized result = quantize(
-      HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] t) <" + conv_weights("w1", "b1", 1) +
-          ", " + conv_weights("w2", "b2", 2) +
-          "> { c = Conv " PADS "(x, w1, b1) y = Conv " PADS "(c, w2, b2) t = Tanh(c) }",
-      kX8);
+  const Quantized result = quantize(HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] t) <" +
+                                        conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) +
+                                        "> { c = Conv " PADS "(x, w1, b1) y = Conv " PADS "(c, w2, b2) t = Tanh(c) }",
+                                    kX8);
   check_runtime(result, {{"QLinearConv", 2}, {"Tanh", 1}});
   CHECK(result.sqnr >= 25);
 }
 
 TEST_CASE("quant-static: a value that is also a graph output keeps its name and its kernels") {
-  const Quantized result = quantize(
-      HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] c) <" + conv_weights("w1", "b1", 1) +
-          ", " + conv_weights("w2", "b2", 2) + "> { c = Conv " PADS "(x, w1, b1) y = Conv " PADS "(c, w2, b2) }",
-      kX8);
+  const Quantized result = quantize(HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] c) <" +
+                                        conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) +
+                                        "> { c = Conv " PADS "(x, w1, b1) y = Conv " PADS "(c, w2, b2) }",
+                                    kX8);
   CHECK(result.model.main().producer("c").is("DequantizeLinear"));
   check_runtime(result, {{"QLinearConv", 2}});
   CHECK(result.sqnr >= 25);
@@ -248,7 +248,8 @@ TEST_CASE("quant-static: data movement and pools between convolutions stay on co
       {"u = Unsqueeze(c, s) m = Squeeze(u, s)", "int64[1] s = {0}, ", {{"Unsqueeze", 1}, {"Squeeze", 1}}},
       {"m = Expand(c, s)", "int64[4] s = {2, 8, 12, 12}, ", {{"Expand", 1}}},
       {"m = Tile(c, s)", "int64[4] s = {2, 1, 1, 1}, ", {{"Tile", 1}}},
-      {"d = DepthToSpace <blocksize = 2> (c) m = Concat <axis = 1> (d, d, d, d)", "",
+      {"d = DepthToSpace <blocksize = 2> (c) m = Concat <axis = 1> (d, d, d, d)",
+       "",
        {{"DepthToSpace", 1}, {"com.microsoft.QLinearConcat", 1}}},
       {"m = AveragePool <kernel_shape = [2, 2]> (c)", "", {{"com.microsoft.QLinearAveragePool", 1}}},
       {"m = GlobalAveragePool(c)", "", {{"com.microsoft.QLinearGlobalAveragePool", 1}}},
@@ -271,11 +272,12 @@ TEST_CASE("quant-static: data movement and pools between convolutions stay on co
 }
 
 TEST_CASE("quant-static: values joined by data movement share scale and zero point") {
-  const Quantized result = quantize(
-      HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1}) +
-          "> { c = Conv " PADS "(x, w1, b1) p = MaxPool <kernel_shape = [2, 2]> (c) "
-          "t = Transpose <perm = [0, 1, 3, 2]> (p) y = Conv(t, w2, b2) }",
-      kX8);
+  const Quantized result =
+      quantize(HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1}) +
+                   "> { c = Conv " PADS
+                   "(x, w1, b1) p = MaxPool <kernel_shape = [2, 2]> (c) "
+                   "t = Transpose <perm = [0, 1, 3, 2]> (p) y = Conv(t, w2, b2) }",
+               kX8);
   std::map<std::string, int> readers;
   for (const Node& node : nodes_of(result.model, "QuantizeLinear")) ++readers[std::string(node.input(1))];
   CHECK(readers == std::map<std::string, int>{{"x_scale", 1}, {"c_scale", 3}, {"y_scale", 1}});
@@ -299,25 +301,27 @@ TEST_CASE("quant-static: Pad between convolutions shares their parameters; a Pad
 }
 
 TEST_CASE("quant-static: MaxPool stays float before opset 12 and when its indices are used") {
-  const std::string pool = "> { c = Conv " PADS "(x, w1, b1) m = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) }";
+  const std::string pool =
+      "> { c = Conv " PADS "(x, w1, b1) m = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) }";
   const std::string weights = conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1});
   const Quantized old = quantize("<ir_version: 6, opset_import: [\"\": 11]> " X8 + weights + pool, kX8);
   CHECK(skip_reason(old.context, "MaxPool->m").find("opset 12") != std::string::npos);
   CHECK(old.sqnr >= 25);
-  const Quantized indices = quantize(
-      HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] i) <" + weights +
-          "> { c = Conv " PADS "(x, w1, b1) m, at = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) "
-          "i = Cast <to = 1> (at) }",
-      kX8);
+  const Quantized indices =
+      quantize(HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y, float[N, C, H, W] i) <" + weights +
+                   "> { c = Conv " PADS
+                   "(x, w1, b1) m, at = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) "
+                   "i = Cast <to = 1> (at) }",
+               kX8);
   CHECK(skip_reason(indices.context, "MaxPool->m").find("Indices") != std::string::npos);
 }
 
 TEST_CASE("quant-static: AveragePool with dilations stays float, with the node behind it") {
-  const Quantized result = quantize(
-      "<ir_version: 9, opset_import: [\"\": 19]> " X8 + conv_weights("w1", "b1", 1) + ", " +
-          conv_weights("w2", "b2", 2, {4, 8, 1, 1}) +
-          "> { c = Conv(x, w1, b1) m = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (c) y = Conv(m, w2, b2) }",
-      kX8);
+  const Quantized result = quantize("<ir_version: 9, opset_import: [\"\": 19]> " X8 + conv_weights("w1", "b1", 1) +
+                                        ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1}) +
+                                        "> { c = Conv(x, w1, b1) m = AveragePool <kernel_shape = [2, 2], dilations = "
+                                        "[2, 2]> (c) y = Conv(m, w2, b2) }",
+                                    kX8);
   CHECK(skip_reason(result.context, "AveragePool->m").find("dilations") != std::string::npos);
   CHECK(skip_reason(result.context, "Conv->y").find("dilations") != std::string::npos);
   check_runtime(result, {{"QLinearConv", 1}, {"AveragePool", 1}, {"Conv", 1}});
@@ -345,12 +349,12 @@ TEST_CASE("quant-static: Gemm with every layout, alpha and beta") {
   for (const int trans : {0, 1})
     for (const std::string bias : {"", ", b", ", row", ", one"}) {
       INFO("transB " << trans << bias);
-      const Quantized result =
-          quantize(HEAD "g (float[6, 32] x) => (float[6, 16] y) <" +
-                       float_tensor("w", trans != 0 ? Dims{16, 32} : Dims{32, 16}, 1) + ", " + float_tensor("b", {16}, 2) +
-                       ", " + float_tensor("row", {1, 16}, 3) + ", " + float_tensor("one", {1}, 4) +
-                       fmt::format("> {{ y = Gemm <transB = {}, alpha = 0.5, beta = 2.0> (x, w{}) }}", trans, bias),
-                   {6, 32});
+      const Quantized result = quantize(
+          HEAD "g (float[6, 32] x) => (float[6, 16] y) <" +
+              float_tensor("w", trans != 0 ? Dims{16, 32} : Dims{32, 16}, 1) + ", " + float_tensor("b", {16}, 2) +
+              ", " + float_tensor("row", {1, 16}, 3) + ", " + float_tensor("one", {1}, 4) +
+              fmt::format("> {{ y = Gemm <transB = {}, alpha = 0.5, beta = 2.0> (x, w{}) }}", trans, bias),
+          {6, 32});
       CHECK(count(result.runtime, "com.microsoft.QGemm") == 1);
       CHECK(count(result.runtime, "Gemm") == 0);
       CHECK(result.sqnr >= 30);
@@ -358,30 +362,32 @@ TEST_CASE("quant-static: Gemm with every layout, alpha and beta") {
 }
 
 TEST_CASE("quant-static: MatMul and Gemm are quantized behind only where an integer node reads") {
-  const std::string weights = float_tensor("w1", {32, 24}, 1) + ", " + float_tensor("w2", {24, 16}, 2) + ", " +
-                              float_tensor("b", {24}, 3);
+  const std::string weights =
+      float_tensor("w1", {32, 24}, 1) + ", " + float_tensor("w2", {24, 16}, 2) + ", " + float_tensor("b", {24}, 3);
   const Quantized gemm = quantize(HEAD "g (float[6, 32] x) => (float[6, 16] y) <" + weights +
                                       "> { h = Gemm(x, w1, b) r = Relu(h) y = Gemm(r, w2) }",
                                   {6, 32});
   check_runtime(gemm, {{"com.microsoft.QGemm", 2}});
   CHECK(gemm.sqnr >= 25);
   CHECK(nodes_of(gemm.model, "QuantizeLinear").size() == 2);
-  const Quantized matmul = quantize(HEAD "g (float[2, 6, 32] x) => (float[2, 6, 16] y) <" + weights +
-                                        "> { h = MatMul(x, w1) y = MatMul(h, w2) }",
-                                    {2, 6, 32});
+  const Quantized matmul = quantize(
+      HEAD "g (float[2, 6, 32] x) => (float[2, 6, 16] y) <" + weights + "> { h = MatMul(x, w1) y = MatMul(h, w2) }",
+      {2, 6, 32});
   check_runtime(matmul, {{"QLinearMatMul", 1}, {"com.microsoft.MatMulIntegerToFloat", 1}});
   CHECK(matmul.sqnr >= 25);
 }
 
 TEST_CASE("quant-static: from convolutions to a classifier") {
-  const Quantized result = quantize(
-      HEAD "g (float[1, 8, 12, 12] x) => (float[1, 10] y) <" + conv_weights("w1", "b1", 1) + ", " +
-          float_tensor("w2", {10, 8}, 2) + ", " + float_tensor("b2", {10}, 3) +
-          "> { c = Conv " PADS "(x, w1, b1) r = Relu(c) p = GlobalAveragePool(r) f = Flatten(p) "
-          "y = Gemm <transB = 1> (f, w2, b2) }",
-      kX8);
-  check_runtime(result, {{"QLinearConv", 1}, {"com.microsoft.QLinearGlobalAveragePool", 1}, {"Flatten", 1},
-                         {"com.microsoft.QGemm", 1}});
+  const Quantized result =
+      quantize(HEAD "g (float[1, 8, 12, 12] x) => (float[1, 10] y) <" + conv_weights("w1", "b1", 1) + ", " +
+                   float_tensor("w2", {10, 8}, 2) + ", " + float_tensor("b2", {10}, 3) +
+                   "> { c = Conv " PADS
+                   "(x, w1, b1) r = Relu(c) p = GlobalAveragePool(r) f = Flatten(p) "
+                   "y = Gemm <transB = 1> (f, w2, b2) }",
+               kX8);
+  check_runtime(
+      result,
+      {{"QLinearConv", 1}, {"com.microsoft.QLinearGlobalAveragePool", 1}, {"Flatten", 1}, {"com.microsoft.QGemm", 1}});
   CHECK(result.sqnr >= 25);
 }
 
@@ -396,7 +402,8 @@ TEST_CASE("quant-static: a weight shared by two nodes is stored once per layout"
   CHECK(both.model.main().initializer("w_quantized_1"));
   CHECK(both.sqnr >= 25);
   // A float reader keeps the float weight.
-  const Quantized kept = quantize(start + "{ h = MatMul(x, w) s = ReduceSum <keepdims = 0> (w) y = Add(h, s) }", {6, 16});
+  const Quantized kept =
+      quantize(start + "{ h = MatMul(x, w) s = ReduceSum <keepdims = 0> (w) y = Add(h, s) }", {6, 16});
   CHECK(kept.model.main().initializer("w"));
   CHECK(kept.model.main().initializer("w_quantized"));
 }
@@ -414,10 +421,9 @@ TEST_CASE("quant-static: a large bias over tiny inputs fits its int32 code") {
 TEST_CASE("quant-static: weights that would saturate 16-bit pairs stay exact on this machine") {
   std::string ones;
   for (int i = 0; i < 64 * 4; ++i) ones += i == 0 ? "1" : ", 1";
-  const Quantized result = quantize(
-      HEAD "g (float[1, 64, 4, 4] x) => (float[N, C, H, W] y) <float[4, 64, 1, 1] w = {" + ones +
-          "}, float one = {1}> { p = Add(x, one) y = Conv(p, w) }",
-      {1, 64, 4, 4});
+  const Quantized result = quantize(HEAD "g (float[1, 64, 4, 4] x) => (float[N, C, H, W] y) <float[4, 64, 1, 1] w = {" +
+                                        ones + "}, float one = {1}> { p = Add(x, one) y = Conv(p, w) }",
+                                    {1, 64, 4, 4});
   CHECK(result.sqnr >= 35);
 }
 
@@ -438,7 +444,8 @@ TEST_CASE("quant-static per tensor: on request, and below opset 13 with a warnin
 
 TEST_CASE("quant-static does not: opset below 10") {
   const Quantized result = quantize(
-      "<ir_version: 4, opset_import: [\"\": 9]> " X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }", kX8);
+      "<ir_version: 4, opset_import: [\"\": 9]> " X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }",
+      kX8);
   CHECK_FALSE(result.changed);
   CHECK(has_note(result.context, "needs opset 10"));
 }
@@ -446,23 +453,27 @@ TEST_CASE("quant-static does not: opset below 10") {
 TEST_CASE("quant-static does not: weights and biases it cannot use") {
   const std::string weights = conv_weights("w", "b", 1);
   require_skipped(HEAD X8 + weights + "> { v = Identity(w) y = Conv(x, v, b) }", kX8, "Conv->y", "not a constant");
-  require_skipped(HEAD X8 + weights + "> { v = Identity(b) y = Conv(x, w, v) }", kX8, "Conv->y", "bias is not a constant");
+  require_skipped(HEAD X8 + weights + "> { v = Identity(b) y = Conv(x, w, v) }", kX8, "Conv->y",
+                  "bias is not a constant");
   require_skipped(HEAD "g (float[6, 32] x) => (float[16, 6] y) <" + float_tensor("w", {6, 6}, 1) +
                       "> { t = Transpose(x) z = Transpose(t) u = Gemm <transA = 1> (z, w) y = Identity(u) }",
                   {6, 32}, "Gemm->u", "transA");
   require_skipped(HEAD "g (float[6, 4] x) => (float[6, 4] y) <" + float_tensor("w", {4, 4}, 1) + ", " +
                       float_tensor("b", {6, 1}, 2) + "> { y = Gemm(x, w, b) }",
                   {6, 4}, "Gemm->y", "not one value per output channel");
-  require_skipped(HEAD "g (float[2, 6, 4] x) => (float[2, 6, 4] y) <" + float_tensor("w", {2, 4, 4}, 1) +
-                      "> { y = MatMul(x, w) }",
-                  {2, 6, 4}, "MatMul->y", "not a matrix");
-  require_skipped(HEAD "g (float[6, 4] x) => (float[6, 4] y) { y0 = Cast <to = 11> (x) w = Constant <value = double[4, 4] {1, 0, "
-                       "0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> () y1 = MatMul(y0, w) y = Cast <to = 1> (y1) }",
-                  {6, 4}, "MatMul->y1", "double, not float");
+  require_skipped(
+      HEAD "g (float[2, 6, 4] x) => (float[2, 6, 4] y) <" + float_tensor("w", {2, 4, 4}, 1) + "> { y = MatMul(x, w) }",
+      {2, 6, 4}, "MatMul->y", "not a matrix");
+  require_skipped(
+      HEAD
+      "g (float[6, 4] x) => (float[6, 4] y) { y0 = Cast <to = 11> (x) w = Constant <value = double[4, 4] {1, 0, "
+      "0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> () y1 = MatMul(y0, w) y = Cast <to = 1> (y1) }",
+      {6, 4}, "MatMul->y1", "double, not float");
 }
 
 TEST_CASE("quant-static does not: a weight that is also a graph input, an excluded node") {
-  Model model = parse(HEAD "g (float[1, 1, 2, 2] x, float[1, 1, 1, 1] w = {1}) => (float[1, 1, 2, 2] y) { y = Conv(x, w) }");
+  Model model =
+      parse(HEAD "g (float[1, 1, 2, 2] x, float[1, 1, 1, 1] w = {1}) => (float[1, 1, 2, 2] y) { y = Conv(x, w) }");
   FixedActivations activations({});
   PassContext context = {};
   context.activations = &activations;
@@ -473,11 +484,11 @@ TEST_CASE("quant-static does not: a weight that is also a graph input, an exclud
 }
 
 TEST_CASE("quant-static leaves bodies alone and says so; captured values keep working") {
-  const std::string source =
-      HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y) <" + conv_weights("w", "b", 1) + ", " +
-      float_tensor("v", {4, 8, 1, 1}, 2) +
-      ", bool yes = {1}> { c = Conv " PADS "(x, w, b) y = If(yes) <then_branch = a () => (t) { t = Conv(c, v) }, "
-      "else_branch = e () => (f) { f = Conv(x, v) }> }";
+  const std::string source = HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y) <" + conv_weights("w", "b", 1) +
+                             ", " + float_tensor("v", {4, 8, 1, 1}, 2) +
+                             ", bool yes = {1}> { c = Conv " PADS
+                             "(x, w, b) y = If(yes) <then_branch = a () => (t) { t = Conv(c, v) }, "
+                             "else_branch = e () => (f) { f = Conv(x, v) }> }";
   const Quantized result = quantize(source, kX8);
   CHECK(result.changed);
   CHECK(skip_reason(result.context, "Conv->t").find("inside a body") != std::string::npos);
@@ -491,19 +502,19 @@ TEST_CASE("quant-static leaves bodies alone and says so; captured values keep wo
 }
 
 TEST_CASE("quant-static next to an op of another domain") {
-  const Quantized result = quantize(
-      "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]> " X8 + conv_weights("w1", "b1", 1) + ", " +
-          conv_weights("w2", "b2", 2) +
-          "> { c = Conv " PADS "(x, w1, b1) g0 = com.microsoft.Gelu(c) y = Conv " PADS "(g0, w2, b2) }",
-      kX8);
+  const Quantized result =
+      quantize("<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]> " X8 + conv_weights("w1", "b1", 1) +
+                   ", " + conv_weights("w2", "b2", 2) +
+                   "> { c = Conv " PADS "(x, w1, b1) g0 = com.microsoft.Gelu(c) y = Conv " PADS "(g0, w2, b2) }",
+               kX8);
   check_runtime(result, {{"QLinearConv", 2}, {"com.microsoft.Gelu", 1}});
   CHECK(result.sqnr >= 25);
 }
 
 TEST_CASE("quant-static warns of a BatchNormalization behind a convolution") {
-  const std::string source =
-      HEAD X8 + conv_weights("w", "b", 1) + ", " + float_tensor("s", {8}, 2) + ", float[8] v = {1, 1, 1, 1, 1, 1, 1, 1}" +
-      "> { c = Conv " PADS "(x, w, b) y = BatchNormalization(c, s, s, s, v) }";
+  const std::string source = HEAD X8 + conv_weights("w", "b", 1) + ", " + float_tensor("s", {8}, 2) +
+                             ", float[8] v = {1, 1, 1, 1, 1, 1, 1, 1}" +
+                             "> { c = Conv " PADS "(x, w, b) y = BatchNormalization(c, s, s, s, v) }";
   CHECK(has_note(quantize(source, kX8).context, "fold-batchnorm"));
   const Quantized folded = quantize(source, kX8, "fold-batchnorm,quant-static");
   CHECK_FALSE(has_note(folded.context, "run fold-batchnorm"));

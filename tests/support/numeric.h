@@ -23,10 +23,10 @@ std::vector<Tensor> run_on(const Model& model, const Batch& batch);
 double sqnr_db(const std::vector<Tensor>& expected, const std::vector<Tensor>& got);
 
 using OpCounts = std::map<std::string, std::size_t>;
-OpCounts ops_of(const Model& model);     // as the model spells them, bodies included
+OpCounts ops_of(const Model& model);       // as the model spells them, bodies included
 OpCounts runtime_ops(const Model& model);  // as the runtime executes them
 std::size_t count(const OpCounts& ops, const std::string& op);
-std::string text(const OpCounts& ops);   // for INFO
+std::string text(const OpCounts& ops);  // for INFO
 
 // The nodes with this op, every scope.
 std::vector<Node> nodes_of(const Model& model, std::string_view op);

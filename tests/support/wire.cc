@@ -51,8 +51,8 @@ std::string model_with_external(const std::vector<std::int64_t>& dims, const std
 
 std::string hand_made_model() {
   const std::string unknown = wire_bytes(900, "from the future");
-  const std::string typed = wire_int(1, 2) + wire_int(2, 1) + wire_bytes(4, std::string(8, '\1')) +
-                            wire_bytes(8, "typed") + unknown;
+  const std::string typed =
+      wire_int(1, 2) + wire_int(2, 1) + wire_bytes(4, std::string(8, '\1')) + wire_bytes(8, "typed") + unknown;
   const std::string raw = wire_int(1, 512) + wire_int(2, 1) + wire_bytes(8, "raw") +
                           wire_bytes(9, std::string(2048, '\2')) + wire_bytes(12, "doc") + wire_int(14, 0) + unknown;
   return model(wire_bytes(5, typed) + wire_bytes(5, raw), unknown, unknown);
