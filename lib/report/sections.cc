@@ -94,8 +94,10 @@ Section size_section(const Report& report) {
   table.add("MACs", before.macs, after ? std::optional(after->macs) : std::nullopt, human_count);
   // All unknown is not zero.
   const auto unknown = [](const ModelStats& stats) { return stats.macs == 0 && !stats.macs_unknown.empty(); };
-  if (unknown(before)) table.section.rows.back()[1] = "unknown";
-  if (after != nullptr && unknown(*after)) table.section.rows.back()[2] = "unknown";
+  std::vector<std::string>& macs = table.section.rows.back();
+  if (unknown(before)) macs[1] = "unknown";
+  if (after != nullptr && unknown(*after)) macs[2] = "unknown";
+  if (after != nullptr && (unknown(before) || unknown(*after))) macs[3] = "-";
   count("nodes", before.nodes, &ModelStats::nodes);
   auto& notes = table.section.notes;
   if (std::string note = free_dims_note(before); !note.empty()) notes.push_back(std::move(note));
