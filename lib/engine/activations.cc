@@ -149,6 +149,49 @@ Status EngineActivations::collect(const Model& model, std::span<const Tap> taps)
   return {};
 }
 
+Status EngineActivations::collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) {
+  if (taps.empty()) return {};
+  SessionOptions options_a, options_b;
+  for (const PairTap& tap : taps) {
+    options_a.taps.push_back(tap.a);
+    options_b.taps.push_back(tap.b);
+  }
+  OP_LET(const auto session_a, Session::open(a, options_a));
+  OP_LET(const auto session_b, Session::open(b, options_b));
+  const auto position_a = positions(*session_a), position_b = positions(*session_b);
+  OP_TRY(source_.rewind());
+  const unsigned jobs = jobs_ == 0 ? available_cores() : jobs_;
+  std::size_t batches = 0;
+  std::vector<Slot> slots(ordered_slots(jobs));
+  Progress progress("comparison", source_.size());
+  OP_TRY(run_ordered(jobs, {.fetch = [&](std::size_t slot) -> Result<bool> {
+                              OP_LET(auto batch, source_.next());
+                              if (!batch) return false;
+                              slots[slot] = {std::move(*batch), {}};
+                              ++batches;
+                              return true;
+                            },
+                            .work = [&](std::size_t slot) -> Status {
+                              OP_LET(const auto outputs_a, session_a->run(slots[slot].batch.inputs));
+                              OP_LET(const auto outputs_b, session_b->run(slots[slot].batch.inputs));
+                              for (const PairTap& tap : taps)
+                                slots[slot].partials.push_back(
+                                    tap.accumulator->reduce(outputs_a[position_a.at(tap.a)].view(),
+                                                            outputs_b[position_b.at(tap.b)].view()));
+                              slots[slot].batch.inputs.clear();
+                              return {};
+                            },
+                            .commit = [&](std::size_t slot) -> Status {
+                              for (std::size_t i = 0; i < taps.size(); ++i)
+                                taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
+                              progress.tick(slots[slot].batch.samples);
+                              slots[slot] = {};
+                              return {};
+                            }}));
+  if (batches == 0) return fail(Code::bad_input, "{}: no samples to compare with", source_.description());
+  return {};
+}
+
 std::string EngineActivations::description() const {
   return source_.description() + (source_.synthetic() ? ", synthetic" : "");
 }

@@ -14,6 +14,8 @@ class EngineActivations : public Activations {
   EngineActivations(SampleSource& source, unsigned jobs, std::uint64_t memory_limit)
       : source_(source), jobs_(jobs), memory_limit_(memory_limit) {}
   Status collect(const Model& model, std::span<const Tap> taps) override;
+  // All pairs in one pass over the samples: the tapped values of one batch and both models are in memory together.
+  Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) override;
   std::string description() const override;
 
  private:

@@ -28,17 +28,33 @@ class Accumulator {
   virtual void merge(std::any partial) = 0;
 };
 
-// A value of the main graph, streamed into its accumulator.
+// A value, streamed into its accumulator.
 struct Tap {
   std::string value;
   Accumulator* accumulator = nullptr;
+  const Graph* scope = nullptr;  // that defines the value: null is the main graph, else a body of If, Loop or Scan
 };
 
-// Runs the *current* model over the calibration samples. Memory is accumulators plus the batches in flight.
+// Reduces a stream of pairs of tensors: one value of a model beside its counterpart in another model, for the same
+// samples. The rules of Accumulator hold.
+class PairAccumulator {
+ public:
+  virtual ~PairAccumulator() = default;
+  virtual std::any reduce(const TensorView& a, const TensorView& b) const = 0;
+  virtual void merge(std::any partial) = 0;
+};
+
+struct PairTap {
+  std::string a, b;  // values of the main graphs of the two models
+  PairAccumulator* accumulator = nullptr;
+};
+
+// Runs models over the calibration samples. Memory is accumulators plus the batches in flight.
 class Activations {
  public:
   virtual ~Activations() = default;
   virtual Status collect(const Model& model, std::span<const Tap> taps) = 0;
+  virtual Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps);  // default: unsupported
   virtual std::string description() const = 0;  // for reports: "cifar10_train512.npz, 512 samples"
 };
 
@@ -55,6 +71,8 @@ struct PassContext {
   std::uint64_t memory_limit = 0;       // bytes for accumulators and samples in flight; 0 = no limit
   Activations* activations = nullptr;   // null without --data
   Runner* runner = nullptr;             // null when built without an engine (tests of pure graph passes)
+  // The model as it was before the first pass of the pipeline that quantizes: what repairs after it compare with.
+  std::shared_ptr<const Model> reference = {};
   Journal journal;
 
   // Whether only=, skip= and on{} let the running pass touch this node. A refusal is journaled as skipped.
@@ -85,6 +103,7 @@ struct PassInfo {
   bool idempotent = true;   // running it again changes nothing
   bool lossy = false;       // outputs may differ beyond float rounding
   bool needs_data = false;  // fails without --data
+  bool quantizes = false;   // turns weights or activations into integers: the model before it is kept as reference
   std::vector<Field> options = {};
   std::function<std::shared_ptr<void>()> make_options = {};
   std::function<std::unique_ptr<Pass>(const std::shared_ptr<void>& options)> make_pass = {};

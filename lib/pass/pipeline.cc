@@ -128,6 +128,8 @@ class Execution {
     OP_LET(const std::string before, fingerprint());
     const std::size_t first_entry = context_.journal.entries().size();
     context_.journal.begin_pass(name);
+    if (item.info->quantizes && !context_.reference)
+      context_.reference = std::make_shared<const Model>(model_.clone());
 
     const auto start = std::chrono::steady_clock::now();
     auto outcome = item.pass->run(model_, context_);

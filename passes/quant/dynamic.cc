@@ -365,7 +365,8 @@ PassInfo info_quant_dynamic() {
        .example = "quant-dynamic{skip=op:LSTM}",
        .references = {"ONNX DynamicQuantizeLinear, MatMulInteger, ConvInteger",
                       "ONNX Runtime com.microsoft.DynamicQuantizeLSTM"},
-       .lossy = true});
+       .lossy = true,
+       .quantizes = true});
 }
 
 }  // namespace onnxpress

@@ -98,15 +98,17 @@ TEST_CASE("merging batches is the range of all of them") {
 TEST_CASE("ranges of many values, each tapped once") {
   FakeActivations activations;
   const Model model = parse(HEAD "agraph (float[1] x) => (float[1] y) { y = Relu(x) }");
-  const std::vector<std::string> values = {"y", "x", "y"};
-  const auto ranges = collect_min_max(activations, model, values);
+  const std::vector<ValueRef> values = {{"y"}, {"x"}, {"y"}};
+  PassContext context;
+  context.activations = &activations;
+  const auto ranges = measure_ranges(context, model, values, {});
   REQUIRE(ranges);
   CHECK(activations.tapped == std::vector<std::string>{"y", "x"});
   REQUIRE(ranges->size() == 2);
   CHECK(ranges->at("x") == ValueRange{-3, 2, 3, 1, 1});
-  CHECK(collect_min_max(activations, model, {})->empty());
-  const std::vector<std::string> bad = {"bad"};
-  const auto failed = collect_min_max(activations, model, bad);
+  CHECK(measure_ranges(context, model, {}, {})->empty());
+  const std::vector<ValueRef> bad = {{"bad"}};
+  const auto failed = measure_ranges(context, model, bad, {});
   REQUIRE_FALSE(failed);
   CHECK(failed.error().code == Code::engine);
 }
