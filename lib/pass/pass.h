@@ -26,6 +26,8 @@ class Accumulator {
   virtual ~Accumulator() = default;
   virtual std::any reduce(const TensorView& value) const = 0;
   virtual void merge(std::any partial) = 0;
+  // What it holds and one partial of it, as far as known: at the latest after the first merge. 0 = next to nothing.
+  virtual std::uint64_t bytes() const { return 0; }
 };
 
 // A value, streamed into its accumulator.
@@ -103,6 +105,8 @@ struct PassInfo {
   bool idempotent = true;   // running it again changes nothing
   bool lossy = false;       // outputs may differ beyond float rounding
   bool needs_data = false;  // fails without --data
+  // Options that make the samples unnecessary although needs_data is set (null = none do).
+  std::function<bool(const void* options)> spares_data = {};
   bool quantizes = false;   // turns weights or activations into integers: the model before it is kept as reference
   std::vector<Field> options = {};
   std::function<std::shared_ptr<void>()> make_options = {};
