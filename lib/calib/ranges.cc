@@ -1,36 +1,40 @@
 #include "calib/ranges.h"
 
-#include "base/log.h"
+#include <vector>
+
+#include "base/parallel.h"
 
 namespace onnxpress {
 
-std::string range_key(const ValueRef& ref) {
-  if (ref.scope == nullptr || ref.scope->parent() == nullptr) return ref.value;
-  return ref.scope->owner().label() + "." + ref.value;
+RangeTable choose_ranges(const StatisticsTable& statistics, const RangeSettings& settings, DType dtype, bool symmetric,
+                         unsigned jobs) {
+  std::vector<const StatisticsTable::value_type*> entries;
+  for (const auto& entry : statistics) entries.push_back(&entry);
+  std::vector<ValueRange> chosen(entries.size());
+  const Status done = parallel_for(entries.size(), jobs, [&](std::size_t i) -> Status {
+    chosen[i] = choose_range(entries[i]->second, settings, dtype, symmetric);
+    return {};
+  });
+  assert(done);
+  RangeTable ranges;
+  for (std::size_t i = 0; i < entries.size(); ++i) ranges.emplace(entries[i]->first, chosen[i]);
+  return ranges;
 }
 
 Result<RangeTable> measure_ranges(PassContext& context, const Model& model, std::span<const ValueRef> values,
-                                  const RangeSettings&, const RangeTable* known) {
+                                  const RangeSettings& settings, const RangeTable* known, DType dtype, bool symmetric) {
+  OP_TRY(settings.check());
   RangeTable ranges;
-  std::map<std::string, MinMaxAccumulator> accumulators;
-  std::vector<Tap> taps;
+  std::vector<ValueRef> unknown;
   for (const ValueRef& ref : values) {
     const std::string key = range_key(ref);
     if (known != nullptr && known->contains(key))
       ranges.emplace(key, known->at(key));
-    else if (const auto [entry, added] = accumulators.try_emplace(key); added)
-      taps.push_back({ref.value, &entry->second, ref.scope});
+    else
+      unknown.push_back(ref);
   }
-  if (taps.empty()) return ranges;
-  if (context.activations == nullptr) return fail(Code::usage, "the range of '{}' needs --data", taps.front().value);
-  OP_TRY(context.activations->collect(model, taps));
-  for (const auto& [value, accumulator] : accumulators) {
-    const ValueRange& range = accumulator.range();
-    if (range.nan + range.infinite > 0)
-      log::warning("calibration: '{}' has {} NaN and {} infinite values; its range leaves them out", value, range.nan,
-                   range.infinite);
-    ranges.emplace(value, range);
-  }
+  OP_LET(const StatisticsTable statistics, collect_statistics(context, model, unknown, settings.needs_histogram()));
+  ranges.merge(choose_ranges(statistics, settings, dtype, symmetric, context.jobs));
   return ranges;
 }
 

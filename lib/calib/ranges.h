@@ -5,29 +5,23 @@
 #include <span>
 #include <string>
 
-#include "calib/min_max.h"
+#include "calib/choose.h"
 #include "pass/pass.h"
 
 namespace onnxpress {
 
-// How a range is chosen from what was seen of a value.
-struct RangeSettings {};
-
-// A value and the graph that defines it: null is the main graph, else a body of If, Loop or Scan.
-struct ValueRef {
-  std::string value;
-  const Graph* scope = nullptr;
-};
-// Names a value of any scope: of the main graph its own name, of a body "<node that owns the body>.<value>".
-std::string range_key(const ValueRef& ref);
-
 // By range_key().
 using RangeTable = std::map<std::string, ValueRange>;
 
-// The range of each of `values` (duplicates welcome): from `known` where it has it, else over the calibration samples
-// of context.activations. NaN and infinities are warned about once per value. Errors: usage when something has to be
-// measured and there are no samples, and those of Activations::collect.
+// The range of each of `values` (duplicates welcome) for codes of `dtype`: from `known` where it has it, else from the
+// file settings.stats, else over the calibration samples of context.activations. Errors: those of
+// collect_statistics() and RangeSettings::check(); bad_input and io of the file; usage when it lacks a value.
 Result<RangeTable> measure_ranges(PassContext& context, const Model& model, std::span<const ValueRef> values,
-                                  const RangeSettings& settings, const RangeTable* known = nullptr);
+                                  const RangeSettings& settings, const RangeTable* known = nullptr,
+                                  DType dtype = DType::u8, bool symmetric = false);
+
+// choose_range() for every entry, in parallel.
+RangeTable choose_ranges(const StatisticsTable& statistics, const RangeSettings& settings, DType dtype, bool symmetric,
+                         unsigned jobs);
 
 }  // namespace onnxpress
