@@ -62,7 +62,8 @@ RoundingLimits limits_of(const QuantizedLayer& layer, const LayerNumbers& number
 
 // The layer rounded anew on these rows.
 Result<LayerNumbers> rounded(const QuantizedLayer& layer, const LayerNumbers& numbers, const Gram& gram, double damping,
-                             bool rescale, const RoundLayerSettings& settings) {
+                             RoundingEffort effort, const RoundLayerSettings& settings) {
+  effort.scales = effort.scales && layer.per_channel;
   LayerNumbers out = numbers;
   if (layer.can_shift()) out.bias = fitted_bias(numbers, gram);
   const std::size_t k = layer.shape.length, per_group = layer.shape.outputs_per_group();
@@ -73,7 +74,7 @@ Result<LayerNumbers> rounded(const QuantizedLayer& layer, const LayerNumbers& nu
       const std::size_t channel = group * per_group + i;
       const RoundedChannel result = solver.solve(
           std::span(numbers.weight).subspan(channel * k, k), centered_target(gram, channel, layer.can_shift()),
-          numbers.scales[channel], limits_of(layer, out, channel, settings), rescale && layer.per_channel);
+          numbers.scales[channel], limits_of(layer, out, channel, settings), effort);
       std::ranges::copy(result.codes, out.codes.begin() + static_cast<std::ptrdiff_t>(channel * k));
       out.scales[channel] = result.scale;
       return {};
@@ -109,7 +110,7 @@ Result<Choice> choose(const QuantizedLayer& layer, const LayerNumbers& numbers, 
   std::vector<double> dampings(kDampings.begin(), kDampings.end());
   if (settings.damping) dampings = {*settings.damping};
   for (const double damping : dampings) {
-    OP_LET(const LayerNumbers trial, rounded(layer, numbers, fitted, damping, false, settings));
+    OP_LET(const LayerNumbers trial, rounded(layer, numbers, fitted, damping, {.scales = false, .pairs = false}, settings));
     if (const double error = relative_error(trial, held_out); error < best.error)
       best = {layer.can_shift(), damping, error};
   }
@@ -153,7 +154,7 @@ Result<RoundLayerResult> round_layer(const QuantizedLayer& layer, const LayerNum
   result.shifted = choice.shift;
   result.damping = choice.damping.value_or(0);
   if (result.rounded) {
-    OP_LET(result.numbers, rounded(layer, numbers, all, *choice.damping, settings.scales, settings));
+    OP_LET(result.numbers, rounded(layer, numbers, all, *choice.damping, {.scales = settings.scales}, settings));
   } else if (result.shifted) {
     result.numbers.bias = fitted_bias(numbers, all);
   }

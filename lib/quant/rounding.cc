@@ -12,10 +12,17 @@
 namespace onnxpress {
 namespace {
 
-constexpr std::int32_t kPairLimit = 128;
+constexpr double kPairLimit = 128;
 constexpr std::size_t kNoPair = std::numeric_limits<std::size_t>::max();
 constexpr std::size_t kPairMovesUpTo = 1024;  // columns; a sweep over pairs takes length^2 steps
 constexpr int kSweeps = 100;                  // far above what was ever needed
+
+// Half to even, like nearbyint() but inline: in this loop a call is most of the time. Adding 1.5 * 2^52 leaves no bits
+// behind the point.
+double round_even(double x) {
+  constexpr double kShift = 6755399441055744.0;
+  return std::abs(x) < 1e15 ? (x + kShift) - kShift : x;
+}
 
 // Scales that are tried, relative to the given one: many where a channel has few codes and luck decides how well they
 // fit, few where the errors of many codes average out.
@@ -36,9 +43,9 @@ struct RoundingSolver::Work {
   CodeRange range;
   std::int64_t max_move = 0;
   float scale = 1;
-  std::vector<std::int32_t> low, high;  // of each code, for this scale
-  std::vector<std::int32_t> codes;
-  std::vector<double> gradient;  // gram * (scale * codes) - target, half the derivative of f by scale * codes
+  std::vector<double> low, high;  // of each code, for this scale
+  std::vector<double> codes;      // integers
+  std::vector<double> gradient;   // gram * (scale * codes) - target, half the derivative of f by scale * codes
 
   void set_scale(float value) {
     scale = value;
@@ -46,22 +53,22 @@ struct RoundingSolver::Work {
       low[k] = range.min;
       high[k] = range.max;
       if (max_move == 0) continue;
-      const double nearest = std::clamp(std::nearbyint(weight[k] / scale), double(range.min), double(range.max));
-      low[k] = std::max(low[k], static_cast<std::int32_t>(nearest - static_cast<double>(max_move)));
-      high[k] = std::min(high[k], static_cast<std::int32_t>(nearest + static_cast<double>(max_move)));
+      const double nearest = std::clamp(round_even(weight[k] / scale), low[k], high[k]);
+      low[k] = std::max(low[k], nearest - static_cast<double>(max_move));
+      high[k] = std::min(high[k], nearest + static_cast<double>(max_move));
     }
   }
   // The code of position k nearest to `value` that its limits and its partner's code allow.
-  std::int32_t allowed(std::size_t k, double value) const {
-    std::int32_t least = low[k], most = high[k];
+  double allowed(std::size_t k, double value) const {
+    double least = low[k], most = high[k];
     if (pair[k] != kNoPair) {
-      const std::int32_t partner = codes[pair[k]];
+      const double partner = codes[pair[k]];
       if (partner > 0) most = std::min(most, kPairLimit - partner);
       if (partner < 0) least = std::max(least, -kPairLimit - partner);
     }
     // With max_move the two demands can exclude each other; what the runtime needs wins.
     if (least > most) return codes[k];
-    return static_cast<std::int32_t>(std::clamp(std::nearbyint(value), double(least), double(most)));
+    return std::clamp(round_even(value), least, most);
   }
 };
 
@@ -88,18 +95,28 @@ Result<RoundingSolver> RoundingSolver::make(std::span<const double> gram, std::s
       solver.pull_[i] = added;
     }
     solver.factor_ = solver.gram_;
-    if (cholesky(solver.factor_, length)) return solver;
+    if (!cholesky(solver.factor_, length)) continue;
+    for (std::size_t i = 0; i < length; ++i) solver.inverse_.push_back(1 / solver.gram_[i * length + i]);
+    return solver;
   }
   return fail(Code::resource, "the second moments of {} inputs cannot be factored", length);
 }
 
 void RoundingSolver::refresh(Work& work) const {
-  for (std::size_t i = 0; i < length_; ++i) {
-    const double* row = gram_.data() + i * length_;
-    double sum = 0;
-    for (std::size_t j = 0; j < length_; ++j) sum += row[j] * work.codes[j];
-    work.gradient[i] = sum * work.scale - work.target[i];
-  }
+  for (std::size_t i = 0; i < length_; ++i) work.gradient[i] = -work.target[i];
+  for (std::size_t i = 0; i < length_; ++i) add_row(work, i, work.codes[i]);
+}
+
+void RoundingSolver::add_row(Work& work, std::size_t k, double by) const {
+  const double step = static_cast<double>(work.scale) * by;
+  const double* row = gram_.data() + k * length_;
+  double* gradient = work.gradient.data();
+  for (std::size_t j = 0; j < length_; ++j) gradient[j] += step * row[j];
+}
+
+void RoundingSolver::apply(Work& work, std::size_t k, double by) const {
+  work.codes[k] += by;
+  add_row(work, k, by);
 }
 
 // f = x' G x - 2 x' h with x = s q is x' (gradient - h).
@@ -134,55 +151,50 @@ void RoundingSolver::round_in_order(Work& work) const {
   }
 }
 
-void RoundingSolver::apply(Work& work, std::size_t k, std::int32_t by) const {
-  work.codes[k] += by;
-  const double step = static_cast<double>(work.scale) * by;
-  const double* row = gram_.data() + k * length_;
-  for (std::size_t j = 0; j < length_; ++j) work.gradient[j] += step * row[j];
-}
-
 bool RoundingSolver::move_single(Work& work, std::size_t k) const {
-  const double s = work.scale, curvature = gram_[k * length_ + k];
-  const std::int32_t to = work.allowed(k, work.codes[k] - work.gradient[k] / (s * curvature));
+  const double s = work.scale;
+  const double to = work.allowed(k, work.codes[k] - work.gradient[k] * inverse_[k] / s);
+  if (to == work.codes[k]) return false;
   const double step = s * (to - work.codes[k]);
-  const double change = step * (2 * work.gradient[k] + step * curvature);
-  if (to == work.codes[k] || !(change < -1e-12 * std::abs(step * work.target[k]))) return false;
+  const double change = step * (2 * work.gradient[k] + step * gram_[k * length_ + k]);
+  if (!(change < -1e-12 * std::abs(step * work.target[k]))) return false;
   apply(work, k, to - work.codes[k]);
   return true;
 }
 
+// The code that best answers a step of code k, as far as it lowers f by more than nothing: its position and the step,
+// or no position.
+std::pair<std::size_t, double> RoundingSolver::best_answer(const Work& work, std::size_t k, double by) const {
+  const double s = work.scale, step = s * by;
+  const double* row = gram_.data() + k * length_;
+  const double alone = step * (2 * work.gradient[k] + step * row[k]);
+  double best = -1e-9 * std::abs(alone);
+  std::pair<std::size_t, double> answer{length_, 0};
+  for (std::size_t j = 0; j < length_; ++j) {
+    const double gradient = work.gradient[j] + step * row[j];
+    // No step of any size would do better than this.
+    if (alone - gradient * gradient * inverse_[j] >= best || j == k || j == work.pair[k]) continue;
+    const double own = round_even(-gradient * inverse_[j] / s);
+    const double change = alone + s * own * (2 * gradient + s * own * gram_[j * length_ + j]);
+    if (own == 0 || change >= best || work.allowed(j, work.codes[j] + own) != work.codes[j] + own) continue;
+    best = change;
+    answer = {j, own};
+  }
+  return answer;
+}
+
 // One code by one step and another by whatever answers it best: what single moves cannot reach across a ridge of f.
 bool RoundingSolver::move_pairs(Work& work) const {
-  const double s = work.scale;
   bool moved = false;
-  for (std::size_t k = 0; k < length_; ++k) {
-    const double* row = gram_.data() + k * length_;
-    for (const std::int32_t by : {1, -1}) {
+  for (std::size_t k = 0; k < length_; ++k)
+    for (const double by : {1.0, -1.0}) {
       if (work.allowed(k, work.codes[k] + by) != work.codes[k] + by) continue;
-      const double first = s * by * (2 * work.gradient[k] + s * by * row[k]);
-      double best = -1e-9 * std::abs(first);
-      std::size_t answer = length_;
-      for (std::size_t j = 0; j < length_; ++j) {
-        const double curvature = gram_[j * length_ + j];
-        const double gradient = work.gradient[j] + s * by * row[j];
-        const double step = s * std::nearbyint(-gradient / (s * curvature));
-        const double change = first + step * (2 * gradient + step * curvature);
-        if (change < best && j != k && step != 0 && j != work.pair[k]) {
-          const auto to = static_cast<double>(work.codes[j]) + step / s;
-          if (work.allowed(j, to) != static_cast<std::int32_t>(std::nearbyint(to))) continue;
-          best = change;
-          answer = j;
-        }
-      }
-      if (answer == length_) continue;
+      const auto [other, own] = best_answer(work, k, by);
+      if (other == length_) continue;
       apply(work, k, by);
-      const double curvature = gram_[answer * length_ + answer];
-      apply(work, answer,
-            static_cast<std::int32_t>(std::nearbyint(-work.gradient[answer] / (s * curvature))));
+      apply(work, other, own);
       moved = true;
-      break;
     }
-  }
   return moved;
 }
 
@@ -209,10 +221,8 @@ void RoundingSolver::try_scale(Work& work, float scale, bool rescale) const {
   }
 }
 
-RoundedChannel RoundingSolver::solve(std::span<const double> weight, std::span<const double> target, float scale,
-                                     const RoundingLimits& limits, bool rescale) const {
-  assert(weight.size() == length_ && target.size() == length_ && scale > 0);
-  assert(limits.pairs.empty() || limits.pairs.size() == length_);
+RoundingSolver::Work RoundingSolver::prepare(std::span<const double> weight, std::span<const double> target,
+                                             const RoundingLimits& limits) const {
   Work work;
   work.range = limits.codes;
   work.max_move = limits.max_move;
@@ -231,27 +241,31 @@ RoundedChannel RoundingSolver::solve(std::span<const double> weight, std::span<c
   work.high.resize(length_);
   work.codes.resize(length_);
   work.gradient.resize(length_);
+  return work;
+}
 
-  Work best;
-  double lowest = std::numeric_limits<double>::infinity();
-  for (const double factor : rescale ? scale_factors(length_) : std::vector<double>{1}) {
+RoundedChannel RoundingSolver::solve(std::span<const double> weight, std::span<const double> target, float scale,
+                                     const RoundingLimits& limits, RoundingEffort effort) const {
+  assert(weight.size() == length_ && target.size() == length_ && scale > 0);
+  assert(limits.pairs.empty() || limits.pairs.size() == length_);
+  Work work = prepare(weight, target, limits);
+  Work best = work;
+  try_scale(best, scale, false);
+  double lowest = objective(best);
+  for (const double factor : effort.scales ? scale_factors(length_) : std::vector<double>()) {
     const auto candidate = static_cast<float>(factor * scale);
-    if (rescale && factor != 1 && candidate < limits.least_scale) continue;
-    try_scale(work, candidate, rescale);
-    if (rescale && work.scale < limits.least_scale) continue;
+    if (candidate < limits.least_scale) continue;
+    try_scale(work, candidate, true);
+    if (work.scale < limits.least_scale) continue;
     if (const double value = objective(work); value < lowest) {
       lowest = value;
       best = work;
     }
   }
-  if (best.codes.empty()) {
-    try_scale(work, scale, false);
-    best = std::move(work);
-  }
-  if (length_ <= kPairMovesUpTo)
+  if (effort.pairs && length_ <= kPairMovesUpTo)
     for (int sweep = 0; sweep < kSweeps && move_pairs(best); ++sweep) descend(best);
   RoundedChannel out{.codes = std::vector<std::int32_t>(length_), .scale = best.scale, .objective = objective(best)};
-  for (std::size_t i = 0; i < length_; ++i) out.codes[order_[i]] = best.codes[i];
+  for (std::size_t i = 0; i < length_; ++i) out.codes[order_[i]] = static_cast<std::int32_t>(best.codes[i]);
   return out;
 }
 

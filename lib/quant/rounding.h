@@ -8,8 +8,8 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -33,6 +33,12 @@ struct RoundedChannel {
   double objective = 0;  // f without the constant, ridge included
 };
 
+// What is tried beyond rounding in order and moving single codes.
+struct RoundingEffort {
+  bool scales = false;  // several scales around the given one, each brought to its optimum for the codes found
+  bool pairs = true;    // moves of two codes at once
+};
+
 // Solves for all channels that share a G. Thread-safe after make().
 class RoundingSolver {
  public:
@@ -41,18 +47,20 @@ class RoundingSolver {
 
   // `weight` and `target` (h) have `length` elements. Sequential rounding with error feedback (Frantar et al., arXiv
   // 2210.17323, as Babai's nearest plane on the Cholesky factor, largest diagonal first), then descent over single
-  // codes and pairs of codes until no change of them lowers f. With `rescale` several scales around `scale` are tried,
-  // and each is brought to its optimum for the codes found.
+  // codes, and pairs of codes, until no change of them lowers f.
   RoundedChannel solve(std::span<const double> weight, std::span<const double> target, float scale,
-                       const RoundingLimits& limits, bool rescale) const;
+                       const RoundingLimits& limits, RoundingEffort effort) const;
 
  private:
   struct Work;
+  Work prepare(std::span<const double> weight, std::span<const double> target, const RoundingLimits& limits) const;
   void round_in_order(Work& work) const;
   void descend(Work& work) const;
   bool move_single(Work& work, std::size_t k) const;
   bool move_pairs(Work& work) const;
-  void apply(Work& work, std::size_t k, std::int32_t by) const;
+  std::pair<std::size_t, double> best_answer(const Work& work, std::size_t k, double by) const;
+  void apply(Work& work, std::size_t k, double by) const;
+  void add_row(Work& work, std::size_t k, double by) const;
   void refresh(Work& work) const;
   double objective(const Work& work) const;
   float best_scale(const Work& work) const;
@@ -62,6 +70,7 @@ class RoundingSolver {
   std::vector<std::size_t> order_;  // solver position -> column, ascending diagonal
   std::vector<double> gram_;        // damped, in solver order
   std::vector<double> factor_;      // upper triangular r with r' r = gram_
+  std::vector<double> inverse_;     // of its diagonal
   std::vector<double> pull_;        // in solver order: what was added to the diagonal
 };
 
