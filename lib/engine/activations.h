@@ -7,8 +7,8 @@
 
 namespace onnxpress {
 
-// Each sample runs by itself in one thread (with the others of its batch only where the model fixes the batch), `jobs` of
-// them side by side: results are the same at any thread count, batch size and memory limit. Values are reduced while
+// Each sample runs by itself in one thread (with the others of its batch only where the model fixes the batch), `jobs`
+// of them side by side: results are the same at any thread count, batch size and memory limit. Values are reduced while
 // the model runs and freed by the runtime as ever. What the accumulators hold and the samples in flight stay below
 // `memory_limit` bytes (0 = no limit) by several passes over the data when one is not enough.
 class EngineActivations : public Activations {

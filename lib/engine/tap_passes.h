@@ -23,12 +23,12 @@ class Sink {
 };
 
 struct TapWork {
-  std::string label;                // for progress
-  std::size_t taps = 0;             // how many
-  std::vector<ValueInfo> inputs;    // of the model
+  std::string label;                                                                // for progress
+  std::size_t taps = 0;                                                             // how many
+  std::vector<ValueInfo> inputs;                                                    // of the model
   std::function<Status(std::span<const NamedTensor> inputs, Sink& sink)> run = {};  // thread-safe
-  std::function<void(std::size_t tap, std::any partial)> merge = {};                 // in sample order
-  std::function<std::uint64_t(std::size_t tap)> bytes = {};                          // Accumulator::bytes()
+  std::function<void(std::size_t tap, std::any partial)> merge = {};                // in sample order
+  std::function<std::uint64_t(std::size_t tap)> bytes = {};                         // Accumulator::bytes()
 };
 
 // Runs every sample of the source by itself, `jobs` of them side by side. With a limit (0 = none), the first sample
