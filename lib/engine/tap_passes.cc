@@ -110,6 +110,7 @@ class Passes {
 
  private:
   struct Slot {
+    std::size_t sample = 0;
     std::optional<Batch> batch;
     std::optional<Partials> partials;
   };
@@ -122,7 +123,7 @@ class Passes {
     unsigned jobs = jobs_;
     if (limit_ != 0) {
       Admission admission(work_, states_, bytes_of(*first), jobs, limit_);
-      OP_TRY(work_.run(first->inputs, admission));
+      OP_TRY(work_.run(0, first->inputs, admission));
       admission.finish();
       jobs = admission.jobs_that_fit();
       progress.tick(first->samples);
@@ -135,17 +136,19 @@ class Passes {
 
   Status rest(std::optional<Batch> first, unsigned jobs, Progress& progress) {
     std::vector<Slot> slots(ordered_slots(jobs));
+    std::size_t next = first ? 0 : 1;
     const auto fetch = [&](std::size_t slot) -> Result<bool> {
       std::optional<Batch> batch = std::exchange(first, std::nullopt);
       if (!batch) {
         OP_LET(batch, samples_.next());
       }
+      slots[slot].sample = next++;
       slots[slot].partials.emplace(states_);
       slots[slot].batch = std::move(batch);
       return slots[slot].batch.has_value();
     };
     const auto work = [&](std::size_t slot) -> Status {
-      OP_TRY(work_.run(slots[slot].batch->inputs, *slots[slot].partials));
+      OP_TRY(work_.run(slots[slot].sample, slots[slot].batch->inputs, *slots[slot].partials));
       slots[slot].batch->inputs.clear();
       return {};
     };
