@@ -218,4 +218,10 @@ double quantization_mse(const ValueStatistics& statistics, const ValueRange& ran
   return squared_error(density, choose_affine(range.min, range.max, codes, symmetric), codes) / density.count;
 }
 
+double mean_square(const ValueStatistics& statistics) {
+  const Density density(statistics);
+  if (density.count == 0) return 0;
+  return (density.positive.total().second + density.negative.total().second) / density.count;
+}
+
 }  // namespace onnxpress

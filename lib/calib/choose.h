@@ -41,4 +41,7 @@ ValueRange choose_range(const ValueStatistics& statistics, const RangeSettings& 
 // it. The measure of `mse` and `auto`.
 double quantization_mse(const ValueStatistics& statistics, const ValueRange& range, DType dtype, bool symmetric);
 
+// Mean of the squares of all values, as the histogram tells it: the signal to that noise.
+double mean_square(const ValueStatistics& statistics);
+
 }  // namespace onnxpress
