@@ -63,7 +63,10 @@ class QuantMixed final : public Pass {
     settings.target = options_.target;
     Meter meter(model, context, settings);
     OP_LET(const SensitivityTable table, table_of(model, meter, settings, context));
-    if (table.nodes.empty()) return nothing_to_do(meter, context);
+    if (table.nodes.empty()) {  // quant-static says why
+      OP_LET(const bool changed, quantize_static(model, context, settings));
+      return Outcome{changed};
+    }
     OP_LET(const MixedChoice choice, choose_mixed(meter, table, budget, options_.rescue));
     OP_TRY(journal(model, meter, choice, budget, context));
 
@@ -108,14 +111,6 @@ class QuantMixed final : public Pass {
                   escape_control(table->key.settings), run.key.settings);
     context.journal.note(fmt::format("sensitivity measured on {}", escape_control(table->samples)));
     return table;
-  }
-
-  // The reasons are those of quant-static.
-  static Result<Outcome> nothing_to_do(Meter& meter, PassContext& context) {
-    PassContext trial = meter.scratch();
-    OP_TRY(meter.apply(Recipe{}, trial));
-    context.journal.note("no node of the model has an integer form");
-    return Outcome{};
   }
 
   // What quant-static says of each node, with the reason for its format. Written before the model changes: nodes
