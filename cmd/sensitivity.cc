@@ -51,7 +51,7 @@ void add_sensitivity(Cli& cli) {
   CLI::App* const command =
       cli.add("sensitivity", "Which nodes suffer from quantization, measured one by one", [&cli, flags] {
         auto table = run(*flags);
-        return table ? print_table(cli, *table, flags->request.pipeline.print()) : report_error(table.error());
+        return table ? print_table(cli, *table, flags->pipeline) : report_error(table.error());
       });
   command->add_option("MODEL", flags->request.model, "The float model; '-' is stdin")->required();
   command->add_option("--data", flags->request.data.path, "Calibration samples: ranges are measured on them")
@@ -78,7 +78,11 @@ void add_sensitivity(Cli& cli) {
       ->type_name("FILE")
       ->excludes(output);
   command->add_flag("--force", flags->request.fresh, "Overwrite the file, do not continue it");
-  command->add_option("--target", flags->target, "As of quant-static")->capture_default_str();
+  std::vector<std::string> targets;
+  for (const auto& [name, target] : target_choices()) targets.push_back(name);
+  command->add_option("--target", flags->target, "As of quant-static")
+      ->check(CLI::IsMember(targets))
+      ->capture_default_str();
   command->add_flag("--per-tensor", flags->per_tensor,
                     "One scale per weight tensor, as quant-static{per_channel=false}");
   command->add_option("-j,--jobs", flags->request.jobs, "Threads; the result does not depend on them")->type_name("N");
