@@ -32,6 +32,7 @@ void add_pass_commands(Cli& cli);
 void add_inspect(Cli& cli);
 void add_eval(Cli& cli);
 void add_compare(Cli& cli);
+void add_lint(Cli& cli);
 void add_passes(Cli& cli);
 void add_completion(Cli& cli);
 void add_man(Cli& cli);
