@@ -36,7 +36,10 @@ class Checker {
       out.right += right;
       out.quantized += quantized;
       out.quantized_right += right && quantized;
-      if (!right) out.misses.push_back({fates_[i].node, predicted_text(fates_[i]), actual_text(i)});
+      if (!right) {
+        const Node& node = fates_[i].node;
+        out.misses.push_back({node.label(), std::string(node.op()), predicted_text(fates_[i]), actual_text(i)});
+      }
     }
     return out;
   }

@@ -11,7 +11,7 @@
 namespace onnxpress {
 
 struct FusionMiss {
-  Node node;
+  std::string node, op;  // label and type
   std::string predicted, actual;
 };
 

@@ -154,8 +154,7 @@ std::string check_text(const FusionCheck& check) {
       percent(check.quantized_right, check.quantized));
   if (check.misses.empty()) return out;
   std::vector<Cells> rows = {{"node", "op", "predicted", "the runtime"}};
-  for (const FusionMiss& miss : check.misses)
-    rows.push_back({miss.node.label(), std::string(miss.node.op()), miss.predicted, miss.actual});
+  for (const FusionMiss& miss : check.misses) rows.push_back({miss.node, miss.op, miss.predicted, miss.actual});
   return out + table(rows, rows[0].size());
 }
 
@@ -202,10 +201,7 @@ std::string lint_json(const LintResult& result) {
   if (result.check) {
     ordered_json misses = ordered_json::array();
     for (const FusionMiss& miss : result.check->misses)
-      misses.push_back({{"node", miss.node.label()},
-                        {"op", std::string(miss.node.op())},
-                        {"predicted", miss.predicted},
-                        {"runtime", miss.actual}});
+      misses.push_back({{"node", miss.node}, {"op", miss.op}, {"predicted", miss.predicted}, {"runtime", miss.actual}});
     out["check"] = {{"nodes", result.check->nodes},
                     {"right", result.check->right},
                     {"quantized_nodes", result.check->quantized},
