@@ -15,6 +15,7 @@
 #include "base/parallel.h"
 #include "base/text.h"
 #include "engine/observe_op.h"
+#include "engine/optimized_graph.h"
 #include "engine/ort_env.h"
 #include "engine/ort_model.h"
 #include "engine/ort_value.h"
@@ -296,15 +297,21 @@ class MemoryFile {
 
 }  // namespace
 
-Result<std::map<std::string, std::size_t>> optimized_ops(const Model& model, bool extended) {
+Result<std::vector<std::byte>> optimized_graph(const Model& model, const OptimizedGraphOptions& choices) {
   const MemoryFile file;
   if (!file.ok()) return fail(Code::io, "memory file: {}", errno_text(errno));
   OP_TRY(open_runtime(model, {}, [&] {
-    Ort::SessionOptions options = runtime_options(1, extended ? ORT_ENABLE_EXTENDED : ORT_ENABLE_ALL);
+    Ort::SessionOptions options = runtime_options(1, choices.extended ? ORT_ENABLE_EXTENDED : ORT_ENABLE_ALL);
     options.SetOptimizedModelFilePath(file.path().c_str());
+    if (choices.int8_activations)
+      options.AddConfigEntry(kOrtSessionOptionsQDQIsInt8Allowed, *choices.int8_activations ? "1" : "0");
     return options;
   }));
-  OP_LET(const std::vector<std::byte> bytes, file.content());
+  return file.content();
+}
+
+Result<std::map<std::string, std::size_t>> optimized_ops(const Model& model, bool extended) {
+  OP_LET(const std::vector<std::byte> bytes, optimized_graph(model, {.extended = extended}));
   return count_ops(bytes);
 }
 
