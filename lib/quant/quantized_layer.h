@@ -1,4 +1,4 @@
-// A Conv, Gemm or MatMul whose weight is read through DequantizeLinear, and the same node in the float model it was
+// A Conv, Gemm or MatMul whose weight is computed from integer codes, and the same node in the float model it was
 // made from: what passes that repair a quantized model work on.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "ir/model.h"
 #include "ir/rewriter.h"
 #include "num/quantize.h"
+#include "quant/stored_codes.h"
 
 namespace onnxpress {
 
@@ -24,7 +25,8 @@ enum class BiasKind {
 
 struct QuantizedLayer {
   Node node, reference;  // in the quantized and in the float model
-  Node weight;           // DequantizeLinear
+  Node weight;           // DequantizeLinear(codes, scale, zero point), or Mul(codes as floats, scale)
+  StoredCodes codes;
   Node bias;             // DequantizeLinear of an integer bias
   PatchShape shape;
   std::int64_t channel_axis = 0;       // of the weight

@@ -19,6 +19,7 @@
 #include <unordered_map>
 
 #include "calib/gram.h"
+#include "ir/extract.h"
 #include "pass/pass.h"
 #include "quant/quantized_layer.h"
 #include "quant/round_layer.h"
@@ -119,13 +120,21 @@ class RoundAdaptive final : public Pass {
                                                        context.seed));
       taps.push_back({layer.target(), layer.input(), sums.back().get()});
     }
-    OP_TRY(context.activations->collect_pairs(*context.reference, model, taps));
+    const Model from = prefix(*context.reference, taps, &PairTap::a), to = prefix(model, taps, &PairTap::b);
+    OP_TRY(context.activations->collect_pairs(from, to, taps));
     Rewriter rewriter(model.main());
     for (std::size_t i = 0; i < layers.size(); ++i) {
       OP_TRY(round_one(layers[i], *sums[i], rewriter, context));
       sums[i].reset();
     }
     return rewriter.commit();
+  }
+
+  // What lies behind the taps need not run.
+  static Model prefix(const Model& model, const std::vector<PairTap>& taps, std::string PairTap::* value) {
+    std::vector<std::string> values;
+    for (const PairTap& tap : taps) values.push_back(tap.*value);
+    return extract_prefix(model, values);
   }
 
   Status round_one(const QuantizedLayer& layer, GramAccumulator& sums, Rewriter& rewriter, PassContext& context) const {
