@@ -69,6 +69,19 @@ std::string attribute_refusal(const Node& node, std::int64_t opset) {
   return opset < 7 ? "its bias is broadcast by an attribute (opset below 7)" : "";
 }
 
+Result<std::vector<std::int64_t>> integers(const Graph& graph, std::string_view value) {
+  OP_LET(const auto tensor, graph.constant(value));
+  return to_int64s(tensor->view());
+}
+
+Result<std::vector<float>> floats(const Graph& graph, std::string_view value) {
+  OP_LET(const auto tensor, graph.constant(value));
+  OP_LET(std::vector<float> values, to_floats(tensor->view()));
+  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); }))
+    return fail(Code::bad_input, "'{}' is not finite", value);
+  return values;
+}
+
 // Along which axis of the weight its scales run.
 std::optional<std::int64_t> scale_axis(const Node& weight, const Dims& scale, std::size_t rank) {
   if (weight.op() == "DequantizeLinear") {
@@ -100,14 +113,41 @@ std::string weight_refusal(QuantizedLayer& layer) {
   if (scales > 1 && scale_axis(layer.weight, scale->second, dims.size()) != layer.channel_axis)
     return "its scales run along another axis than its output channels";
   layer.shape = patch_shape(layer.node, dims);
+  if (!layer.weight.input(2).empty()) {
+    const auto zeros = integers(graph, layer.weight.input(2));
+    if (!zeros || std::ranges::adjacent_find(*zeros, std::not_equal_to()) != zeros->end())
+      return "its zero points differ";
+  }
   return layer.shape.outputs % layer.shape.groups == 0 ? "" : "its groups do not divide its output channels";
+}
+
+std::size_t constant_operand(const Node& add) { return add.graph().is_constant(add.input(0)) ? 0 : 1; }
+
+// The Add of a float per channel that alone reads the result of a MatMul, with a constant that it alone reads.
+Node added_bias(const QuantizedLayer& layer) {
+  const Graph& graph = layer.node.graph();
+  const std::string_view result = layer.node.output(0);
+  const auto& uses = graph.uses(result);
+  if (graph.is_output(result) || uses.size() != 1 || !uses[0].node || uses[0].captured || !uses[0].node.is("Add")) return {};
+  const Node add = uses[0].node;
+  const std::string_view constant = add.input(constant_operand(add));
+  const auto type = graph.constant_type(constant);
+  const auto is_add = [&](const Use& use) { return use.node == add; };
+  const bool fits = type && type->first == DType::f32 && !type->second.empty() &&
+                    type->second.back() == static_cast<std::int64_t>(layer.shape.outputs) &&
+                    element_count(type->second) == layer.shape.outputs;
+  return fits && is_private_constant(graph, constant, is_add) ? add : Node();
 }
 
 std::string bias_refusal(QuantizedLayer& layer) {
   const Node& node = layer.node;
   const Graph& graph = node.graph();
   const auto channels = layer.shape.outputs;
-  if (node.is("MatMul")) return {};
+  if (node.is("MatMul")) {
+    layer.bias = added_bias(layer);
+    if (layer.bias) layer.bias_kind = BiasKind::added;
+    return {};
+  }
   if (node.input(2).empty()) {
     const bool optional = node.is("Conv") || graph.model().opset() >= 11;
     layer.bias_kind = optional ? BiasKind::absent : BiasKind::none;
@@ -184,19 +224,6 @@ bool keeps_clear(const std::vector<std::int32_t>& codes, const std::vector<std::
   return true;
 }
 
-Result<std::vector<std::int64_t>> integers(const Graph& graph, std::string_view value) {
-  OP_LET(const auto tensor, graph.constant(value));
-  return to_int64s(tensor->view());
-}
-
-Result<std::vector<float>> floats(const Graph& graph, std::string_view value) {
-  OP_LET(const auto tensor, graph.constant(value));
-  OP_LET(std::vector<float> values, to_floats(tensor->view()));
-  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); }))
-    return fail(Code::bad_input, "'{}' is not finite", value);
-  return values;
-}
-
 Result<std::vector<double>> read_bias(const QuantizedLayer& layer) {
   std::vector<double> bias(layer.shape.outputs, 0);
   if (layer.bias_kind == BiasKind::floating) {
@@ -253,8 +280,6 @@ Result<LayerNumbers> read_layer(const QuantizedLayer& layer) {
   if (!layer.weight.input(2).empty()) {
     OP_LET(const auto zeros, integers(graph, layer.weight.input(2)));
     out.zero_point = static_cast<std::int32_t>(zeros.front());
-    if (!std::ranges::all_of(zeros, [&](std::int64_t zero) { return zero == out.zero_point; }))
-      return fail(Code::unsupported, "its zero points differ");
   }
   for (std::int32_t& code : out.codes) code -= out.zero_point;
   out.codes = as_rows(std::move(out.codes), layer);
@@ -283,39 +308,62 @@ void write_weight(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewr
   set_constant(rewriter, layer.weight, 1, Tensor::of_floats(scale_dims, numbers.scales), "scale");
 }
 
-void write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
-  assert(layer.can_shift());
+namespace {
+
+// Gives `slot` of `reader` the value unless it has it already.
+bool update(Rewriter& rewriter, const Node& reader, std::size_t slot, Tensor value, std::string_view fresh_name) {
+  const auto old = reader.graph().constant(reader.input(slot));
+  if (old && *old && (*old)->dims() == value.dims() && std::ranges::equal((*old)->bytes(), value.bytes())) return false;
+  set_constant(rewriter, reader, slot, std::move(value), fresh_name);
+  return true;
+}
+
+bool write_float_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
   const Graph& graph = layer.node.graph();
-  const auto channels = static_cast<std::int64_t>(layer.shape.outputs);
-  const bool integer = layer.bias_kind == BiasKind::integer ||
-                       (layer.bias_kind == BiasKind::absent && layer.input_scale.has_value());
-  if (!integer) {
-    const std::vector<float> values(numbers.bias.begin(), numbers.bias.end());
-    const Dims dims = layer.bias_kind == BiasKind::floating ? graph.constant_type(layer.node.input(2))->second
-                                                            : Dims{channels};
-    set_constant(rewriter, layer.node, 2, Tensor::of_floats(dims, values),
-                 std::string(layer.node.output(0)) + "_bias");
-    return;
+  std::vector<float> values(numbers.bias.begin(), numbers.bias.end());
+  Node reader = layer.node;
+  std::size_t slot = 2;
+  Dims dims = {static_cast<std::int64_t>(values.size())};
+  if (layer.bias_kind == BiasKind::added) {
+    reader = layer.bias;
+    slot = constant_operand(reader);
+    const auto old = floats(graph, reader.input(slot));
+    if (!old) return false;
+    for (std::size_t c = 0; c < values.size(); ++c)
+      values[c] = static_cast<float>(static_cast<double>((*old)[c]) + numbers.bias[c]);
   }
+  if (!reader.input(slot).empty()) dims = graph.constant_type(reader.input(slot))->second;
+  return update(rewriter, reader, slot, Tensor::of_floats(dims, values), std::string(layer.node.output(0)) + "_bias");
+}
+
+}  // namespace
+
+bool write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
+  assert(layer.can_shift());
+  const bool fresh = layer.bias_kind == BiasKind::absent;
+  if (layer.bias_kind != BiasKind::integer && !(fresh && layer.input_scale)) {
+    return write_float_bias(layer, numbers, rewriter);
+  }
+  const Graph& graph = layer.node.graph();
   std::vector<float> scales;
   for (const float scale : numbers.scales) scales.push_back(*layer.input_scale * scale);
-  Tensor codes(DType::i32, {channels});
+  Tensor codes(DType::i32, {static_cast<std::int64_t>(numbers.bias.size())});
   const auto out = codes.as_mutable<std::int32_t>();
   for (std::size_t c = 0; c < out.size(); ++c)
     out[c] = static_cast<std::int32_t>(
         std::clamp(std::nearbyint(numbers.bias[c] / scales[c]), -2147483647.0, 2147483647.0));
-  if (layer.bias_kind == BiasKind::integer) {
-    codes.reshape(graph.constant_type(layer.bias.input(0))->second);
-    set_constant(rewriter, layer.bias, 0, std::move(codes), "bias");
-    if (!layer.per_channel) scales.resize(1);
-    const Dims dims = graph.constant_type(layer.bias.input(1))->second;
-    set_constant(rewriter, layer.bias, 1, Tensor::of_floats(dims, scales), "bias_scale");
-    return;
-  }
-  QdqWriter writer(layer.node.graph(), rewriter);
   if (!layer.per_channel) scales.resize(1);
-  rewriter.set_input(layer.node, 2,
-                     writer.bias(layer.node, std::string(layer.node.output(0)) + "_bias", std::move(codes), scales));
+  if (fresh) {
+    if (std::ranges::all_of(out, [](std::int32_t code) { return code == 0; })) return false;
+    QdqWriter writer(layer.node.graph(), rewriter);
+    const std::string base = std::string(layer.node.output(0)) + "_bias";
+    rewriter.set_input(layer.node, 2, writer.bias(layer.node, base, std::move(codes), scales));
+    return true;
+  }
+  codes.reshape(graph.constant_type(layer.bias.input(0))->second);
+  const Dims dims = graph.constant_type(layer.bias.input(1))->second;
+  const bool shifted = update(rewriter, layer.bias, 0, std::move(codes), "bias");
+  return update(rewriter, layer.bias, 1, Tensor::of_floats(dims, scales), "bias_scale") || shifted;
 }
 
 float least_weight_scale(double bias, float input_scale) {
