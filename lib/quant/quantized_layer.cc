@@ -37,18 +37,29 @@ std::int64_t channel_axis(const Node& node) {
   return node.is("Gemm") && node.attr_int("transB", 0) != 0 ? 0 : 1;
 }
 
-// Only `reader` reads the DequantizeLinear, and its constants can be replaced.
-std::string dequantize_refusal(const Node& dequantize, const Node& reader, std::string_view what) {
+// Whether something besides `reader` reads `value`, so that it must stay as it is.
+std::string sharing_refusal(std::string_view value, const Node& reader, std::string_view what) {
   const Graph& graph = reader.graph();
-  const std::string_view value = dequantize.output(0);
   if (graph.is_output(value)) return fmt::format("its {} is also a graph output", what);
   for (const Use& use : graph.uses(value))
     if (use.node != reader)
       return fmt::format("its {} is also read by {}", what, use.node ? use.node.label() : "a nested body");
-  for (std::size_t slot = 0; slot < dequantize.input_count(); ++slot)
-    if (!dequantize.input(slot).empty() && !graph.is_constant(dequantize.input(slot)))
-      return fmt::format("its {} is not made of constants", what);
   return {};
+}
+
+// Only `reader` reads the DequantizeLinear (or Mul), and only that the nodes before it; its parameters are constants.
+std::string dequantize_refusal(const Node& dequantize, const std::vector<Node>& path, const Node& reader,
+                               std::string_view what) {
+  std::string reason = sharing_refusal(dequantize.output(0), reader, what);
+  Node next = dequantize;
+  for (const Node& node : path) {
+    if (reason.empty()) reason = sharing_refusal(node.output(0), next, what);
+    next = node;
+  }
+  for (std::size_t slot = 1; slot < dequantize.input_count() && reason.empty(); ++slot)
+    if (!dequantize.input(slot).empty() && !reader.graph().is_constant(dequantize.input(slot)))
+      reason = fmt::format("its {} is not made of constants", what);
+  return reason;
 }
 
 std::string attribute_refusal(const Node& node, std::int64_t opset) {
@@ -58,16 +69,37 @@ std::string attribute_refusal(const Node& node, std::int64_t opset) {
   return opset < 7 ? "its bias is broadcast by an attribute (opset below 7)" : "";
 }
 
-// Zero points that differ have no integer kernel; the weight's rank and axes fit the op.
+Result<std::vector<std::int64_t>> integers(const Graph& graph, std::string_view value) {
+  OP_LET(const auto tensor, graph.constant(value));
+  return to_int64s(tensor->view());
+}
+
+Result<std::vector<float>> floats(const Graph& graph, std::string_view value) {
+  OP_LET(const auto tensor, graph.constant(value));
+  OP_LET(std::vector<float> values, to_floats(tensor->view()));
+  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); }))
+    return fail(Code::bad_input, "'{}' is not finite", value);
+  return values;
+}
+
+// Along which axis of the weight its scales run.
+std::optional<std::int64_t> scale_axis(const Node& weight, const Dims& scale, std::size_t rank) {
+  if (weight.op() == "DequantizeLinear") {
+    const std::int64_t axis = weight.attr_int("axis", 1);
+    return scale.size() > 1 ? std::nullopt : std::optional(axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis);
+  }
+  // Mul broadcasts: all axes but one are 1, counted from the last.
+  const auto wide = std::ranges::find_if(scale, [](std::int64_t dim) { return dim != 1; });
+  return wide - scale.begin() + static_cast<std::int64_t>(rank) - static_cast<std::int64_t>(scale.size());
+}
+
+// The weight's rank and axes fit the op, and its scales the weight.
 std::string weight_refusal(QuantizedLayer& layer) {
   const Graph& graph = layer.node.graph();
-  const auto codes = graph.constant_type(layer.weight.input(0));
   const auto scale = graph.constant_type(layer.weight.input(1));
   const auto float_weight = layer.reference.graph().constant_type(layer.reference.input(1));
   if (!float_weight || !is_float(float_weight->first)) return "the reference has no constant float weight for it";
-  if (codes->first != DType::i8 && codes->first != DType::u8)
-    return fmt::format("its weight is {}, not 8 bits", dtype_name(codes->first));
-  const Dims& dims = codes->second;
+  const Dims& dims = layer.codes.dims;
   if (dims != float_weight->second) return "its weight has another shape than in the reference";
   if (layer.node.is("Conv") ? dims.size() < 3 : dims.size() != 2) return "its weight is not a matrix";
   layer.channel_axis = channel_axis(layer.node);
@@ -76,20 +108,46 @@ std::string weight_refusal(QuantizedLayer& layer) {
   if (layer.weight.attr_int("block_size", 0) != 0) return "its weight has a scale per block";
   if (scale->first != DType::f32) return fmt::format("its scales are {}", dtype_name(scale->first));
   const auto scales = static_cast<std::int64_t>(element_count(scale->second).value_or(0));
-  layer.per_channel = scales == channels && channels > 1;
   if (scales != 1 && scales != channels) return "its scales are not one per output channel";
-  const std::int64_t axis = layer.weight.attr_int("axis", 1);
-  if (scales > 1 && (axis < 0 ? axis + static_cast<std::int64_t>(dims.size()) : axis) != layer.channel_axis)
+  layer.per_channel = scales == channels && channels > 1;
+  if (scales > 1 && scale_axis(layer.weight, scale->second, dims.size()) != layer.channel_axis)
     return "its scales run along another axis than its output channels";
   layer.shape = patch_shape(layer.node, dims);
+  if (!layer.weight.input(2).empty()) {
+    const auto zeros = integers(graph, layer.weight.input(2));
+    if (!zeros || std::ranges::adjacent_find(*zeros, std::not_equal_to()) != zeros->end())
+      return "its zero points differ";
+  }
   return layer.shape.outputs % layer.shape.groups == 0 ? "" : "its groups do not divide its output channels";
+}
+
+std::size_t constant_operand(const Node& add) { return add.graph().is_constant(add.input(0)) ? 0 : 1; }
+
+// The Add of a float per channel that alone reads the result of a MatMul, with a constant that it alone reads.
+Node added_bias(const QuantizedLayer& layer) {
+  const Graph& graph = layer.node.graph();
+  const std::string_view result = layer.node.output(0);
+  const auto& uses = graph.uses(result);
+  if (graph.is_output(result) || uses.size() != 1 || !uses[0].node || uses[0].captured || !uses[0].node.is("Add")) return {};
+  const Node add = uses[0].node;
+  const std::string_view constant = add.input(constant_operand(add));
+  const auto type = graph.constant_type(constant);
+  const auto is_add = [&](const Use& use) { return use.node == add; };
+  const bool fits = type && type->first == DType::f32 && !type->second.empty() &&
+                    type->second.back() == static_cast<std::int64_t>(layer.shape.outputs) &&
+                    element_count(type->second) == layer.shape.outputs;
+  return fits && is_private_constant(graph, constant, is_add) ? add : Node();
 }
 
 std::string bias_refusal(QuantizedLayer& layer) {
   const Node& node = layer.node;
   const Graph& graph = node.graph();
   const auto channels = layer.shape.outputs;
-  if (node.is("MatMul")) return {};
+  if (node.is("MatMul")) {
+    layer.bias = added_bias(layer);
+    if (layer.bias) layer.bias_kind = BiasKind::added;
+    return {};
+  }
   if (node.input(2).empty()) {
     const bool optional = node.is("Conv") || graph.model().opset() >= 11;
     layer.bias_kind = optional ? BiasKind::absent : BiasKind::none;
@@ -104,7 +162,8 @@ std::string bias_refusal(QuantizedLayer& layer) {
   }
   layer.bias = graph.producer(node.input(2));
   if (!is_dequantize(layer.bias)) return "its bias is not a constant";
-  if (std::string reason = dequantize_refusal(layer.bias, node, "bias"); !reason.empty()) return reason;
+  if (std::string reason = dequantize_refusal(layer.bias, {}, node, "bias"); !reason.empty()) return reason;
+  if (!graph.is_constant(layer.bias.input(0))) return "its bias is not made of constants";
   const auto type = graph.constant_type(layer.bias.input(0));
   if (type->first != DType::i32 || !one_per_channel(type->second)) return "its bias is not an int32 per channel";
   const auto scale = graph.constant_type(layer.bias.input(1));
@@ -165,19 +224,6 @@ bool keeps_clear(const std::vector<std::int32_t>& codes, const std::vector<std::
   return true;
 }
 
-Result<std::vector<std::int64_t>> integers(const Graph& graph, std::string_view value) {
-  OP_LET(const auto tensor, graph.constant(value));
-  return to_int64s(tensor->view());
-}
-
-Result<std::vector<float>> floats(const Graph& graph, std::string_view value) {
-  OP_LET(const auto tensor, graph.constant(value));
-  OP_LET(std::vector<float> values, to_floats(tensor->view()));
-  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); }))
-    return fail(Code::bad_input, "'{}' is not finite", value);
-  return values;
-}
-
 Result<std::vector<double>> read_bias(const QuantizedLayer& layer) {
   std::vector<double> bias(layer.shape.outputs, 0);
   if (layer.bias_kind == BiasKind::floating) {
@@ -192,23 +238,25 @@ Result<std::vector<double>> read_bias(const QuantizedLayer& layer) {
   return bias;
 }
 
-// Symmetric min-max codes end at -127. Fewer bits in an 8-bit tensor are recognized by what they leave unused.
-CodeRange used_range(const std::vector<std::int32_t>& codes, std::int32_t zero_point) {
-  const auto [least, most] = std::ranges::minmax(codes);
-  if (least >= -8 && most <= 7) return {least == -8 ? -8 : -7, 7};
-  return {least + zero_point == -128 ? -128 : -127, 127};
+// What symmetric codes use of their type; one more below where that is used already.
+CodeRange code_limits(DType dtype, const std::vector<std::int32_t>& codes) {
+  CodeRange range = bit_width(dtype) == 4 ? CodeRange{-7, 7} : CodeRange{-127, 127};
+  if (std::ranges::min(codes) < range.min) --range.min;
+  return range;
 }
 
 }  // namespace
 
 std::expected<QuantizedLayer, std::string> find_quantized_layer(const Node& node, const Model& reference) {
   if (!node.is("Conv") && !node.is("Gemm") && !node.is("MatMul")) return std::unexpected("");
-  QuantizedLayer layer{.node = node, .reference = {}, .weight = node.graph().producer(node.input(1)), .bias = {},
-                       .shape = {}, .input_scale = {}};
-  if (!is_dequantize(layer.weight)) return std::unexpected("");
-  // Activation times activation: nothing to round.
-  if (!node.graph().is_constant(layer.weight.input(0))) return std::unexpected("");
-  std::string reason = dequantize_refusal(layer.weight, node, "weight");
+  QuantizedLayer layer{.node = node, .reference = {}, .weight = node.graph().producer(node.input(1)), .codes = {},
+                       .bias = {}, .shape = {}, .input_scale = {}};
+  // Whatever is no weight in codes is none of our business: a float weight, activation times activation.
+  if (!is_dequantize(layer.weight) && !(layer.weight && layer.weight.is("Mul"))) return std::unexpected("");
+  auto codes = find_codes(layer.weight, 0);
+  if (!codes) return std::unexpected("");
+  layer.codes = std::move(*codes);
+  std::string reason = dequantize_refusal(layer.weight, layer.codes.path, node, "weight");
   if (reason.empty()) reason = attribute_refusal(node, node.graph().model().opset());
   if (!reason.empty()) return std::unexpected(reason);
   layer.reference = counterpart(node, reference);
@@ -228,20 +276,18 @@ Result<LayerNumbers> read_layer(const QuantizedLayer& layer) {
   out.weight.assign(weight.begin(), weight.end());
   for (double& value : out.weight) value *= alpha;
   out.weight = as_rows(std::move(out.weight), layer);
-  OP_LET(const auto codes, integers(graph, layer.weight.input(0)));
+  OP_LET(out.codes, read_codes(layer.codes));
   if (!layer.weight.input(2).empty()) {
     OP_LET(const auto zeros, integers(graph, layer.weight.input(2)));
-    if (std::ranges::adjacent_find(zeros, std::not_equal_to()) != zeros.end())
-      return fail(Code::unsupported, "its zero points differ");
     out.zero_point = static_cast<std::int32_t>(zeros.front());
   }
-  for (const std::int64_t code : codes) out.codes.push_back(static_cast<std::int32_t>(code) - out.zero_point);
+  for (std::int32_t& code : out.codes) code -= out.zero_point;
   out.codes = as_rows(std::move(out.codes), layer);
   OP_LET(out.scales, floats(graph, layer.weight.input(1)));
   if (std::ranges::any_of(out.scales, [](float s) { return s <= 0; })) return fail(Code::bad_input, "a scale is not positive");
   out.scales.resize(layer.shape.outputs, out.scales.front());
   OP_LET(out.bias, read_bias(layer));
-  out.range = used_range(out.codes, out.zero_point);
+  out.range = code_limits(layer.codes.dtype, out.codes);
   out.pairs = pair_columns(layer.shape);
   if (!keeps_clear(out.codes, out.pairs)) out.pairs.clear();
   return out;
@@ -252,53 +298,72 @@ std::uint64_t layer_bytes(const QuantizedLayer& layer) {
 }
 
 void write_weight(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
-  const Graph& graph = layer.node.graph();
-  const auto [dtype, dims] = *graph.constant_type(layer.weight.input(0));
-  Tensor codes(dtype, dims);
-  const auto bytes = codes.mutable_bytes();
+  std::vector<std::int32_t> codes(numbers.codes.size());
   for (std::size_t c = 0; c < layer.shape.outputs; ++c)
     for (std::size_t k = 0; k < layer.shape.length; ++k)
-      bytes[place_of(layer, c, k)] =
-          static_cast<std::byte>(numbers.codes[c * layer.shape.length + k] + numbers.zero_point);
-  set_constant(rewriter, layer.weight, 0, std::move(codes), "weight");
+      codes[place_of(layer, c, k)] = numbers.codes[c * layer.shape.length + k] + numbers.zero_point;
+  write_codes(layer.codes, codes, rewriter);
   if (!layer.per_channel) return;
-  const Dims scale_dims = graph.constant_type(layer.weight.input(1))->second;
+  const Dims scale_dims = layer.node.graph().constant_type(layer.weight.input(1))->second;
   set_constant(rewriter, layer.weight, 1, Tensor::of_floats(scale_dims, numbers.scales), "scale");
 }
 
-void write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
-  assert(layer.can_shift());
+namespace {
+
+// Gives `slot` of `reader` the value unless it has it already.
+bool update(Rewriter& rewriter, const Node& reader, std::size_t slot, Tensor value, std::string_view fresh_name) {
+  const auto old = reader.graph().constant(reader.input(slot));
+  if (old && *old && (*old)->dims() == value.dims() && std::ranges::equal((*old)->bytes(), value.bytes())) return false;
+  set_constant(rewriter, reader, slot, std::move(value), fresh_name);
+  return true;
+}
+
+bool write_float_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
   const Graph& graph = layer.node.graph();
-  const auto channels = static_cast<std::int64_t>(layer.shape.outputs);
-  const bool integer = layer.bias_kind == BiasKind::integer ||
-                       (layer.bias_kind == BiasKind::absent && layer.input_scale.has_value());
-  if (!integer) {
-    const std::vector<float> values(numbers.bias.begin(), numbers.bias.end());
-    const Dims dims = layer.bias_kind == BiasKind::floating ? graph.constant_type(layer.node.input(2))->second
-                                                            : Dims{channels};
-    set_constant(rewriter, layer.node, 2, Tensor::of_floats(dims, values),
-                 std::string(layer.node.output(0)) + "_bias");
-    return;
+  std::vector<float> values(numbers.bias.begin(), numbers.bias.end());
+  Node reader = layer.node;
+  std::size_t slot = 2;
+  Dims dims = {static_cast<std::int64_t>(values.size())};
+  if (layer.bias_kind == BiasKind::added) {
+    reader = layer.bias;
+    slot = constant_operand(reader);
+    const auto old = floats(graph, reader.input(slot));
+    if (!old) return false;
+    for (std::size_t c = 0; c < values.size(); ++c)
+      values[c] = static_cast<float>(static_cast<double>((*old)[c]) + numbers.bias[c]);
   }
+  if (!reader.input(slot).empty()) dims = graph.constant_type(reader.input(slot))->second;
+  return update(rewriter, reader, slot, Tensor::of_floats(dims, values), std::string(layer.node.output(0)) + "_bias");
+}
+
+}  // namespace
+
+bool write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter) {
+  assert(layer.can_shift());
+  const bool fresh = layer.bias_kind == BiasKind::absent;
+  if (layer.bias_kind != BiasKind::integer && !(fresh && layer.input_scale)) {
+    return write_float_bias(layer, numbers, rewriter);
+  }
+  const Graph& graph = layer.node.graph();
   std::vector<float> scales;
   for (const float scale : numbers.scales) scales.push_back(*layer.input_scale * scale);
-  Tensor codes(DType::i32, {channels});
+  Tensor codes(DType::i32, {static_cast<std::int64_t>(numbers.bias.size())});
   const auto out = codes.as_mutable<std::int32_t>();
   for (std::size_t c = 0; c < out.size(); ++c)
     out[c] = static_cast<std::int32_t>(
         std::clamp(std::nearbyint(numbers.bias[c] / scales[c]), -2147483647.0, 2147483647.0));
-  if (layer.bias_kind == BiasKind::integer) {
-    codes.reshape(graph.constant_type(layer.bias.input(0))->second);
-    set_constant(rewriter, layer.bias, 0, std::move(codes), "bias");
-    if (!layer.per_channel) scales.resize(1);
-    const Dims dims = graph.constant_type(layer.bias.input(1))->second;
-    set_constant(rewriter, layer.bias, 1, Tensor::of_floats(dims, scales), "bias_scale");
-    return;
-  }
-  QdqWriter writer(layer.node.graph(), rewriter);
   if (!layer.per_channel) scales.resize(1);
-  rewriter.set_input(layer.node, 2,
-                     writer.bias(layer.node, std::string(layer.node.output(0)) + "_bias", std::move(codes), scales));
+  if (fresh) {
+    if (std::ranges::all_of(out, [](std::int32_t code) { return code == 0; })) return false;
+    QdqWriter writer(layer.node.graph(), rewriter);
+    const std::string base = std::string(layer.node.output(0)) + "_bias";
+    rewriter.set_input(layer.node, 2, writer.bias(layer.node, base, std::move(codes), scales));
+    return true;
+  }
+  codes.reshape(graph.constant_type(layer.bias.input(0))->second);
+  const Dims dims = graph.constant_type(layer.bias.input(1))->second;
+  const bool shifted = update(rewriter, layer.bias, 0, std::move(codes), "bias");
+  return update(rewriter, layer.bias, 1, Tensor::of_floats(dims, scales), "bias_scale") || shifted;
 }
 
 float least_weight_scale(double bias, float input_scale) {

@@ -1,4 +1,4 @@
-// A Conv, Gemm or MatMul whose weight is read through DequantizeLinear, and the same node in the float model it was
+// A Conv, Gemm or MatMul whose weight is computed from integer codes, and the same node in the float model it was
 // made from: what passes that repair a quantized model work on.
 #pragma once
 
@@ -12,20 +12,23 @@
 #include "ir/model.h"
 #include "ir/rewriter.h"
 #include "num/quantize.h"
+#include "quant/stored_codes.h"
 
 namespace onnxpress {
 
 enum class BiasKind {
-  none,     // the op takes no bias (MatMul)
-  absent,   // it could take one
+  none,      // a MatMul, and nothing behind it adds one
+  absent,    // the op could take one
   floating,
-  integer,  // int32 through DequantizeLinear, scale s_x * s_w
+  integer,   // int32 through DequantizeLinear, scale s_x * s_w
+  added,     // by an Add of a float constant behind a MatMul
 };
 
 struct QuantizedLayer {
   Node node, reference;  // in the quantized and in the float model
-  Node weight;           // DequantizeLinear
-  Node bias;             // DequantizeLinear of an integer bias
+  Node weight;           // DequantizeLinear(codes, scale, zero point), or Mul(codes as floats, scale)
+  StoredCodes codes;
+  Node bias;             // DequantizeLinear of an integer bias, or the Add of one that is added
   PatchShape shape;
   std::int64_t channel_axis = 0;       // of the weight
   bool per_channel = false;            // one scale per output channel
@@ -47,7 +50,7 @@ struct LayerNumbers {
   std::vector<double> weight;         // of the reference, alpha of a Gemm included
   std::vector<std::int32_t> codes;    // zero point taken off
   std::vector<float> scales;          // one per output channel, also where all are equal
-  std::vector<double> bias;           // of the quantized layer as it is; zeros when there is none
+  std::vector<double> bias;           // of the quantized layer as it is; zeros when the op itself has none
   CodeRange range;                    // that codes may take
   std::int32_t zero_point = 0;
   std::vector<std::size_t> pairs = {};  // RoundingLimits::pairs when the codes keep clear of saturation, else empty
@@ -60,8 +63,9 @@ std::uint64_t layer_bytes(const QuantizedLayer& layer);
 // Writes codes and scales; to be followed by write_bias(), since an integer bias is in units of the scales.
 void write_weight(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter);
 // Writes numbers.bias in the form the layer has; one that is absent becomes int32 where the input has a scale, else
-// float. Asserts can_shift().
-void write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter);
+// float; where it is added, it goes on top of what is there. Nothing when all stored numbers stay what they are: false.
+// Asserts can_shift().
+bool write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewriter& rewriter);
 
 // The least weight scale with which this bias fits 32 bits, given the scale of the input.
 float least_weight_scale(double bias, float input_scale);

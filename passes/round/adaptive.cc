@@ -14,13 +14,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
-#include <unordered_map>
 
 #include "calib/gram.h"
 #include "pass/pass.h"
-#include "quant/quantized_layer.h"
+#include "quant/layer_levels.h"
 #include "quant/round_layer.h"
 
 namespace onnxpress {
@@ -45,8 +43,8 @@ class RoundAdaptive final : public Pass {
   static void describe(Schema<Options>& schema) {
     schema
         .add("sequential", &Options::sequential,
-             "layer by layer, each with the input that the layers rounded before it give; else all at once with the "
-             "input as it was")
+             "layer by layer, each with the input that the quantized layers before it give; else all at once, each "
+             "with the float model's input")
         .add("scales", &Options::scales, "also choose scales, where there is one per output channel")
         .add("damping", &Options::damping,
              "how strongly codes are tied to the float weights, relative to the power of their inputs; not given: what "
@@ -64,62 +62,29 @@ class RoundAdaptive final : public Pass {
       context.journal.note("no pass before it in this pipeline quantizes: there is no float model to compare with");
       return Outcome{};
     }
+    const std::uint64_t budget = context.memory_limit == 0 ? kSums : context.memory_limit;
     Outcome outcome;
-    for (std::vector<QuantizedLayer>& level : find_levels(model, context)) {
-      OP_LET(const bool changed, round_level(model, level, context));
+    for (const std::vector<QuantizedLayer>& level : layer_levels(model, context, options_.sequential)) {
+      OP_LET(const bool changed,
+             in_groups(level, budget, [](const QuantizedLayer& layer) { return 2 * gram_bytes(layer.shape) + layer_bytes(layer); },
+                       [&](std::span<const QuantizedLayer> layers) { return round_group(model, layers, context); }));
       outcome.changed |= changed;
     }
     return outcome;
   }
 
  private:
-  // Layers that do not depend on each other, in the order in which they may be rounded. Not sequential: one level.
-  std::vector<std::vector<QuantizedLayer>> find_levels(const Model& model, PassContext& context) const {
-    std::map<std::size_t, std::vector<QuantizedLayer>> levels;
-    std::unordered_map<std::string, std::size_t> depth;  // layers on the longest way to a value
-    for (const Node& node : model.main().nodes()) {
-      std::size_t at = 0;
-      for (const std::string& input : node.inputs())
-        if (const auto known = depth.find(input); known != depth.end()) at = std::max(at, known->second);
-      auto layer = find_quantized_layer(node, *context.reference);
-      if (layer && context.selected(node)) {
-        levels[options_.sequential ? at : 0].push_back(std::move(*layer));
-        ++at;
-      } else if (!layer && !layer.error().empty() && context.selected(node)) {
-        context.skipped(node, layer.error());
-      }
-      for (const std::string& output : node.outputs()) depth[output] = at;
-    }
-    std::vector<std::vector<QuantizedLayer>> ordered;
-    for (auto& [at, layers] : levels) ordered.push_back(std::move(layers));
-    return ordered;
-  }
-
-  // As many layers at a time as their sums leave room for.
-  Result<bool> round_level(Model& model, std::span<const QuantizedLayer> level, PassContext& context) const {
-    const std::uint64_t budget = context.memory_limit == 0 ? kSums : context.memory_limit;
-    bool changed = false;
-    for (std::size_t begin = 0, end = 0; begin < level.size(); begin = end) {
-      std::uint64_t bytes = 0;
-      for (end = begin; end < level.size(); ++end) {
-        bytes += 2 * gram_bytes(level[end].shape) + layer_bytes(level[end]);
-        if (bytes > budget && end > begin) break;
-      }
-      OP_LET(const bool some, round_group(model, level.subspan(begin, end - begin), context));
-      changed |= some;
-    }
-    return changed;
-  }
-
   Result<bool> round_group(Model& model, std::span<const QuantizedLayer> layers, PassContext& context) const {
     std::vector<std::unique_ptr<GramAccumulator>> sums;
     std::vector<PairTap> taps;
     for (const QuantizedLayer& layer : layers) {
       sums.push_back(std::make_unique<GramAccumulator>(layer.shape, static_cast<std::size_t>(options_.positions),
                                                        context.seed));
-      taps.push_back({layer.target(), layer.input(), sums.back().get()});
+      // Were all layers to make up at once for the errors before them, every error would be made up for many times.
+      const std::string alone(layer.reference.input(0));
+      taps.push_back({layer.target(), options_.sequential ? layer.input() : alone, sums.back().get()});
     }
-    OP_TRY(context.activations->collect_pairs(*context.reference, model, taps));
+    OP_TRY(collect_pairs_up_to(context, options_.sequential ? model : *context.reference, taps));
     Rewriter rewriter(model.main());
     for (std::size_t i = 0; i < layers.size(); ++i) {
       OP_TRY(round_one(layers[i], *sums[i], rewriter, context));
@@ -148,7 +113,7 @@ class RoundAdaptive final : public Pass {
       return {};
     }
     if (weight) write_weight(layer, result->numbers, rewriter);
-    if (layer.can_shift() && (weight || bias)) write_bias(layer, result->numbers, rewriter);
+    if (layer.can_shift()) write_bias(layer, result->numbers, rewriter);
     std::size_t moved = 0;
     for (std::size_t i = 0; i < numbers->codes.size(); ++i) moved += result->numbers.codes[i] != numbers->codes[i];
     context.done(layer.node,
