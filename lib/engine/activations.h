@@ -7,8 +7,8 @@
 
 namespace onnxpress {
 
-// Each sample runs by itself in one thread (with the others of its batch only where the model fixes the batch), `jobs` of
-// them side by side: results are the same at any thread count, batch size and memory limit. Values are reduced while
+// Each sample runs by itself in one thread (with the others of its batch only where the model fixes the batch), `jobs`
+// of them side by side: results are the same at any thread count, batch size and memory limit. Values are reduced while
 // the model runs and freed by the runtime as ever. What the accumulators hold and the samples in flight stay below
 // `memory_limit` bytes (0 = no limit) by several passes over the data when one is not enough.
 class EngineActivations : public Activations {
@@ -18,6 +18,7 @@ class EngineActivations : public Activations {
   Status collect(const Model& model, std::span<const Tap> taps) override;
   // Model `a` runs first; the tapped values of its run are kept until their counterparts come by.
   Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) override;
+  Status probe(const Model& model, std::span<const Tap> taps) override;
   std::string description() const override;
 
  private:
