@@ -1,6 +1,7 @@
 #include "engine/activations.h"
 
 #include <map>
+#include <utility>
 
 #include "engine/tap_passes.h"
 
@@ -32,6 +33,29 @@ struct Watch {
 Tensor copy_of(const TensorView& view) {
   return Tensor(view.dtype, {view.dims.begin(), view.dims.end()}, {view.bytes.begin(), view.bytes.end()});
 }
+
+// The source as if it ended after its first batch.
+class FirstBatch : public SampleSource {
+ public:
+  explicit FirstBatch(SampleSource& source) : source_(source) {}
+  Result<std::optional<Batch>> next() override {
+    if (std::exchange(taken_, true)) return std::optional<Batch>();
+    return source_.next();
+  }
+  Status rewind() override {
+    taken_ = false;
+    return source_.rewind();
+  }
+  std::size_t size() const override { return 1; }
+  bool has_labels() const override { return source_.has_labels(); }
+  bool synthetic() const override { return source_.synthetic(); }
+  std::string description() const override { return source_.description(); }
+  std::string digest() const override { return source_.digest(); }
+
+ private:
+  SampleSource& source_;
+  bool taken_ = false;
+};
 
 }  // namespace
 
@@ -99,6 +123,11 @@ Status EngineActivations::collect_pairs(const Model& a, const Model& b, std::spa
   OP_TRY(run_passes(work, source_, jobs_, memory_limit_));
   reference_.end();
   return {};
+}
+
+Status EngineActivations::probe(const Model& model, std::span<const Tap> taps) {
+  FirstBatch first(source_);
+  return EngineActivations(first, 1, memory_limit_).collect(model, taps);
 }
 
 std::string EngineActivations::description() const {

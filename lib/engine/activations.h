@@ -20,6 +20,7 @@ class EngineActivations : public Activations {
   // Model `a` runs first; the tapped values of its run are kept until their counterparts come by. Calls in a row with
   // the same `a` and the same values of it are cheaper (see reference_runs.h).
   Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) override;
+  Status probe(const Model& model, std::span<const Tap> taps) override;
   std::string description() const override;
 
  private:

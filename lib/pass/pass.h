@@ -59,6 +59,7 @@ class Activations {
   virtual ~Activations() = default;
   virtual Status collect(const Model& model, std::span<const Tap> taps) = 0;
   virtual Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps);  // default: unsupported
+  virtual Status probe(const Model& model, std::span<const Tap> taps);  // the first samples only; default: unsupported
   virtual std::string description() const = 0;  // for reports: "cifar10_train512.npz, 512 samples"
 };
 
