@@ -77,10 +77,24 @@ bool is_matmul_transpose(const Node& node, const Dims& dims) {
          std::ranges::all_of(uses, [](const Use& u) { return u.node && u.node.is("MatMul") && u.slot == 1; });
 }
 
+// A table of rows, and not a part of one that is quantized already: scales are looked up beside codes of as many rows,
+// pairs of 4-bit codes are two wide.
+bool is_embedding(const Use& use, const Dims& dims) {
+  constexpr std::int64_t kNarrow = 8;
+  const Node& node = use.node;
+  if (!node.is("Gather") || use.slot != 0 || node.attr_int("axis", 0) != 0) return false;
+  if (dims.size() != 2 || dims[1] < kNarrow) return false;
+  const Graph* scope = node.graph().scope_of(node.input(1));
+  return scope == nullptr || std::ranges::none_of(scope->uses(node.input(1)), [&](const Use& other) {
+           if (!other.node || !other.node.is("Gather") || other.slot != 1) return false;
+           const auto table = other.node.graph().constant_type(other.node.input(0));
+           return table && is_integer(table->first) && !table->second.empty() && table->second[0] == dims[0];
+         });
+}
+
 Role role_of(const Use& use, const Dims& dims) {
   const Node& node = use.node;
-  if (node.is("Gather") && use.slot == 0)
-    return node.attr_int("axis", 0) == 0 && dims.size() == 2 ? Role::rows : Role::none;
+  if (node.is("Gather")) return is_embedding(use, dims) ? Role::rows : Role::none;
   if (node.is("MatMul") || node.is("Gemm")) return use.slot == 1 && dims.size() == 2 ? Role::matrix : Role::none;
   if (is_matmul_transpose(node, dims)) return Role::matrix;
   if (node.is("Conv") || node.is("ConvTranspose")) return use.slot == 1 && dims.size() > 2 ? Role::other : Role::none;
