@@ -6,6 +6,7 @@ std::vector<std::pair<std::string, Target>> target_choices() {
   return {{"auto", Target::automatic},
           {"ort-x86-vnni", Target::ort_x86_vnni},
           {"ort-x86", Target::ort_x86},
+          {"ort-arm64", Target::ort_arm64},
           {"generic", Target::generic}};
 }
 
@@ -14,6 +15,8 @@ Target resolve(Target target) {
 #if defined(__x86_64__)
   const bool vnni = __builtin_cpu_supports("avx512vnni") != 0 || __builtin_cpu_supports("avxvnni") != 0;
   return vnni ? Target::ort_x86_vnni : Target::ort_x86;
+#elif defined(__aarch64__)
+  return Target::ort_arm64;
 #else
   return Target::generic;
 #endif

@@ -11,6 +11,7 @@ enum class Target {
   automatic,     // ort_x86_vnni when this machine has VNNI, else ort_x86
   ort_x86_vnni,  // 8-bit products accumulate in 32 bits
   ort_x86,       // AVX2/AVX-512 without VNNI: u8 x s8 pair sums saturate at 16 bits, weights are kept clear of it
+  ort_arm64,     // int8 activations fuse too
   generic,       // exact arithmetic, as the ONNX specification has it
 };
 

@@ -25,7 +25,8 @@ class QuantStatic final : public Pass {
     schema.add("per_channel", &StaticSettings::per_channel, "one weight scale per output channel (opset 13 and later)")
         .add("target", &StaticSettings::target, target_choices(),
              "what the model will run on; auto is this machine. On ort-x86 (no VNNI) scales of weights whose products "
-             "could saturate are raised");
+             "could saturate are raised")
+        .add_part(&StaticSettings::ranges);
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -55,6 +56,7 @@ PassInfo info_quant_static() {
        .references = {"Jacob et al., arXiv 1712.05877", "ONNX QuantizeLinear, DequantizeLinear"},
        .lossy = true,
        .needs_data = true,
+       .spares_data = [](const void* o) { return !static_cast<const StaticSettings*>(o)->ranges.stats.empty(); },
        .quantizes = true});
 }
 
