@@ -39,9 +39,9 @@ void read_origin(OptimizedNode& node) {
   std::size_t number = 0;
   std::from_chars(node.name.data() + begin, node.name.data() + close, number);
   const std::string_view rest = std::string_view(node.name).substr(close + kClose.size());
-  if (!rest.empty() && !rest.starts_with("/duplicated")) return;
+  if (!rest.empty() && !rest.starts_with("/duplicated") && !rest.starts_with("/MatMulAddFusion")) return;
   node.origin = number;
-  node.copy = !rest.empty();
+  node.copy = rest.starts_with("/duplicated");
 }
 
 using Types = std::unordered_map<std::string, DType>;

@@ -101,7 +101,7 @@ class Checker {
   static bool was_integer(const Node& node) { return is_integer_kernel(node.op(), node.domain()); }
 
   bool vanished_beside_kernel(const Node& node) const {
-    constexpr std::array<std::string_view, 5> kParts = {"Relu", "Clip", "Cast", "Add", "Mul"};
+    constexpr std::array<std::string_view, 4> kParts = {"Relu", "Clip", "Cast", "Mul"};
     if (!std::ranges::contains(kParts, node.op())) return false;
     return std::ranges::any_of(node.inputs(), [&](const std::string& input) {
       const auto from = producers_.find(input);

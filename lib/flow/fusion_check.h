@@ -27,7 +27,7 @@ struct FusionCheck {
 //   absorbed  no node carries its name and nobody of its op makes its output
 //   boundary  it (or a copy of it) is still there as QuantizeLinear or DequantizeLinear
 //   floating  what carries its name or makes its output is no integer kernel; a node that can be part of one
-//             (Relu, Clip, Cast, Add, Mul) must not have vanished beside one
+//             (Relu, Clip, Cast, Mul) must not have vanished beside one
 // `fates` are those of predict_fusion(), `runtime` the nodes of optimized_nodes() of the same model.
 FusionCheck check_fusion(std::span<const NodeFate> fates, std::span<const OptimizedNode> runtime);
 

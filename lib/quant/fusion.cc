@@ -108,6 +108,12 @@ void predict(const Graph& scope, const RuntimeProfile& profile, std::vector<Node
   std::vector<NodeFate> fates;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const auto gone = graph.gone.find(i);
+    // Which of two equal float nodes stays is of no consequence.
+    const bool converts = nodes[i].op() == "QuantizeLinear" || nodes[i].op() == "DequantizeLinear";
+    if (graph.twins.contains(i) && !converts && !is_integer_kernel(nodes[i].op(), nodes[i].domain())) {
+      fates.push_back({.node = nodes[i]});
+      continue;
+    }
     fates.push_back({.node = nodes[i], .fate = Fate::absorbed, .why = gone == graph.gone.end() ? "" : gone->second});
   }
   for (std::size_t at = 0; at < graph.size(); ++at)

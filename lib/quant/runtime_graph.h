@@ -84,6 +84,7 @@ class RuntimeGraph {
 
   // What is told of a node of the model in the end, by its index.
   std::map<std::size_t, std::string> gone;      // why it is no longer there
+  std::set<std::size_t> twins;                  // of those: computed once together with an equal node
   std::map<std::size_t, std::string> blockers;  // what kept it from its integer form
 
  private:

@@ -119,7 +119,7 @@ bool merge_equal_nodes(RuntimeGraph& graph) {
   bool changed = false;
   for (const std::size_t at : graph.order()) {
     const Item& item = graph.at(at);
-    if (!deterministic(item) || item.inputs.empty()) continue;
+    if (!deterministic(item) || item.inputs.empty() || is_dequantize(item)) continue;
     std::string key = item.domain + "\x03" + item.op;
     for (const std::string& input : item.inputs) key += "\x03" + shared_name(graph, input);
     auto& alike = seen[key];
@@ -139,6 +139,7 @@ bool merge_equal_nodes(RuntimeGraph& graph) {
       graph.move_readers(item.outputs[k], graph.at(*twin).outputs[k]);
     if (graph.makes_output(at)) continue;
     const Item& kept = graph.at(*twin);
+    if (item.origin != kNone) graph.twins.insert(item.origin);
     graph.remove(at, "the same as " + (kept.source ? kept.source.label() : kept.op) + ": computed once");
     changed = true;
   }

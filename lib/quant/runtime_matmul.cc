@@ -9,17 +9,6 @@ namespace {
 constexpr std::size_t kNone = RuntimeGraph::kNone;
 constexpr const char* kContrib = "com.microsoft";
 
-// One path without branches through Relu and Clip to a QuantizeLinear.
-bool leads_to_quantize(const RuntimeGraph& graph, std::size_t at) {
-  for (;;) {
-    if (graph.at(at).outputs.size() != 1 || graph.edges(at) != 1) return false;
-    at = graph.only_reader(at);
-    const Item& item = graph.at(at);
-    if (item.op == "QuantizeLinear") return true;
-    if (item.op != "Relu" && item.op != "Clip") return false;
-  }
-}
-
 bool is_initializer(const RuntimeGraph& graph, const std::string& value) {
   return !value.empty() && graph.is_constant(value);
 }
@@ -73,10 +62,9 @@ bool quantize_weights_and_biases(RuntimeGraph& graph) {
   bool changed = false;
   for (const std::size_t at : graph.order()) {
     const Item node = graph.at(at);
-    if (node.op != "Conv" && node.op != "Gemm") continue;
+    if (node.op != "Conv" && node.op != "Gemm" && node.op != "ConvTranspose") continue;
     const std::size_t data = graph.producer(node.input(0)), weight = graph.producer(node.input(1));
     if (data == kNone || graph.at(data).op != "DequantizeLinear" || !graph.is_scalar(graph.at(data).input(1))) continue;
-    if (!leads_to_quantize(graph, at)) continue;
     const bool quantized = weight != kNone && graph.at(weight).op == "DequantizeLinear";
     if (!quantized && (!is_initializer(graph, node.input(1)) || graph.type(node.input(1)).dtype != DType::f32))
       continue;

@@ -130,9 +130,8 @@ namespace {
 bool can_cross(const RuntimeGraph& graph, const Item& item) {
   const std::int64_t opset = graph.opset();
   if (item.is("MaxPool")) return opset >= 12 && opset < 22;
-  if (item.is("Reshape")) return opset >= 5 && opset < 21;
-  if (item.is("Transpose") || item.is("Squeeze") || item.is("Unsqueeze")) return opset < 21;
-  return item.is("Slice");
+  if (item.is("Reshape")) return opset >= 5;
+  return item.is("Transpose") || item.is("Squeeze") || item.is("Unsqueeze") || item.is("Slice");
 }
 
 struct Edge {

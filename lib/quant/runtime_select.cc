@@ -93,6 +93,7 @@ class Selector {
     return std::to_array<Rule>({
         {"Split", &Selector::check_split, &Selector::act_split},
         {"Resize", &Selector::check_drop, &Selector::act_drop},
+        {"DepthToSpace", &Selector::check_drop, &Selector::act_drop},
         {"MaxPool", &Selector::check_maxpool, &Selector::act_drop},
         {"ReduceMax", &Selector::check_ordered, &Selector::act_drop},
         {"ReduceMin", &Selector::check_ordered, &Selector::act_drop},
@@ -186,8 +187,8 @@ class Selector {
 
   std::string bias_text(const std::string& bias) const {
     return fmt::format(
-        "its bias '{}' is float: write int32 with scale = input scale * weight scale (with a QuantizeLinear behind it "
-        "runtimes since 1.21 do)",
+        "its bias '{}' is float: write int32 with scale = input scale * weight scale (runtimes since 1.21 do so by "
+        "themselves where it is a constant vector)",
         shown(bias));
   }
 
@@ -233,7 +234,8 @@ class Selector {
   }
 
   std::string check_drop(const Group& group) const {
-    return check_movement(group, graph_.at(group.target).op != "Resize");
+    const std::string& op = graph_.at(group.target).op;
+    return check_movement(group, op != "Resize" && op != "DepthToSpace");
   }
 
   std::string check_movement(const Group& group, bool sixteen) const {
