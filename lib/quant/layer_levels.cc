@@ -21,8 +21,9 @@ Model prefix(const Model& model, std::span<const PairTap> taps, std::string Pair
 std::vector<std::vector<QuantizedLayer>> layer_levels(const Model& model, PassContext& context, bool sequential) {
   std::map<std::size_t, std::vector<QuantizedLayer>> levels;
   std::unordered_map<std::string, std::size_t> depth;  // layers on the longest way to a value
+  std::size_t deepest = 0;
   for (const Node& node : model.main().nodes()) {
-    std::size_t at = 0;
+    std::size_t at = node.has_subgraph() ? deepest : 0;  // a body may read anything
     for (const std::string& input : node.inputs())
       if (const auto known = depth.find(input); known != depth.end()) at = std::max(at, known->second);
     auto layer = find_quantized_layer(node, *context.reference);
@@ -32,6 +33,7 @@ std::vector<std::vector<QuantizedLayer>> layer_levels(const Model& model, PassCo
     } else if (!layer && !layer.error().empty() && context.selected(node)) {
       context.skipped(node, layer.error());
     }
+    deepest = std::max(deepest, at);
     for (const std::string& output : node.outputs()) depth[output] = at;
   }
   std::vector<std::vector<QuantizedLayer>> ordered;

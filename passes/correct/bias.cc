@@ -43,7 +43,7 @@ class CorrectBias final : public Pass {
     const bool has_data = context.activations != nullptr;
     if (options_.method == Method::empirical && !has_data) return fail(Code::usage, "method=empirical needs --data");
     if (!context.reference) {
-      context.journal.note("no pass before it in this pipeline quantizes: there is no float model to compare with");
+      context.journal.warning("no pass before it in this pipeline quantizes: there is no float model to compare with");
       return Outcome{};
     }
     const bool empirical = has_data && options_.method != Method::analytic;

@@ -59,7 +59,7 @@ class RoundAdaptive final : public Pass {
   Result<Outcome> run(Model& model, PassContext& context) const override {
     if (context.activations == nullptr) return fail(Code::usage, "it needs --data");
     if (!context.reference) {
-      context.journal.note("no pass before it in this pipeline quantizes: there is no float model to compare with");
+      context.journal.warning("no pass before it in this pipeline quantizes: there is no float model to compare with");
       return Outcome{};
     }
     const std::uint64_t budget = context.memory_limit == 0 ? kSums : context.memory_limit;
