@@ -1,6 +1,7 @@
 #include "quant/weight.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -13,6 +14,13 @@ namespace {
 
 // Channels handled at once: where they are neighbours in memory, a few cache lines of each row are read together.
 constexpr std::size_t kStrip = 64;
+
+// A transposition walks in tiles, so that what it reads and what it writes are whole cache lines.
+constexpr std::size_t kTile = 16;
+template <class Fn>
+void for_each_tile(std::size_t length, const Fn& fn) {
+  for (std::size_t begin = 0; begin < length; begin += kTile) fn(begin, std::min(kTile, length - begin));
+}
 
 // A weight as output channels, each a row of `length` values along the reduction.
 struct Geometry {
@@ -40,11 +48,16 @@ class Strip {
     if (!copied_) return;
     const std::size_t count = std::min(kStrip, geometry_.channels - first), length = geometry_.length;
     const std::size_t positions = length / geometry_.inputs;
-    for (std::size_t k = 0; k < length; ++k) {
-      const std::size_t from = reorder_ ? k % geometry_.inputs * positions + k / geometry_.inputs : k;
-      const float* base = &weight_[geometry_.at(first, from)];
-      for (std::size_t c = 0; c < count; ++c) values_[c * length + k] = base[c * geometry_.inner];
-    }
+    for_each_tile(length, [&](std::size_t begin, std::size_t size) {
+      std::array<const float*, kTile> from;
+      for (std::size_t j = 0; j < size; ++j) {
+        const std::size_t k = begin + j;
+        const std::size_t at = reorder_ ? k % geometry_.inputs * positions + k / geometry_.inputs : k;
+        from[j] = &weight_[geometry_.at(first, at)];
+      }
+      for (std::size_t c = 0; c < count; ++c)
+        for (std::size_t j = 0; j < size; ++j) values_[c * length + begin + j] = from[j][c * geometry_.inner];
+    });
   }
   std::span<const float> row(std::size_t c) const {
     return copied_ ? std::span(values_).subspan(c * geometry_.length, geometry_.length)
@@ -219,14 +232,18 @@ class Quantizer {
       return;
     }
     const std::size_t step = !job_.transpose ? geometry_.inner : 1;  // from channel to channel
-    for (std::size_t k = 0; k < length; ++k) {
+    for_each_tile(length, [&](std::size_t begin, std::size_t size) {
       if (job_.transpose && job_.blocks > 1) {
-        for (std::size_t c = 0; c < count; ++c) out[in_directions(first + c, k)] = codes[c * length + k];
-        continue;
+        for (std::size_t k = begin; k < begin + size; ++k)
+          for (std::size_t c = 0; c < count; ++c) out[in_directions(first + c, k)] = codes[c * length + k];
+        return;
       }
-      std::byte* to = &out[job_.transpose ? k * geometry_.channels + first : geometry_.at(first, k)];
-      for (std::size_t c = 0; c < count; ++c) to[c * step] = codes[c * length + k];
-    }
+      std::array<std::byte*, kTile> to;
+      for (std::size_t j = 0; j < size; ++j)
+        to[j] = &out[job_.transpose ? (begin + j) * geometry_.channels + first : geometry_.at(first, begin + j)];
+      for (std::size_t c = 0; c < count; ++c)
+        for (std::size_t j = 0; j < size; ++j) to[j][c * step] = codes[c * length + begin + j];
+    });
   }
 
   // Transposed one direction of a recurrent weight at a time.
