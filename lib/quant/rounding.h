@@ -17,6 +17,10 @@
 
 namespace onnxpress {
 
+// `value` as a multiple of 2^-bits of the power of two next to `unit`. Runtimes sum in another order for another batch
+// size; what is left of that after this is the same number with overwhelming probability.
+double round_to_bits(double value, double unit, int bits);
+
 // What codes a channel may take.
 struct RoundingLimits {
   CodeRange codes{-127, 127};

@@ -19,6 +19,7 @@
 #include "calib/channel_mean.h"
 #include "pass/pass.h"
 #include "quant/layer_levels.h"
+#include "quant/rounding.h"
 
 namespace onnxpress {
 namespace {
@@ -107,10 +108,9 @@ class CorrectBias final : public Pass {
                       PassContext& context) {
     OP_LET(LayerNumbers numbers, read_layer(layer));
     double largest = 0;
-    for (std::size_t c = 0; c < difference.size(); ++c) {
-      numbers.bias[c] += difference[c];
-      largest = std::max(largest, std::abs(difference[c]));
-    }
+    for (const double value : difference) largest = std::max(largest, std::abs(value));
+    for (std::size_t c = 0; c < difference.size(); ++c)
+      numbers.bias[c] += round_to_bits(difference[c], largest, kShiftBits);
     if (!write_bias(layer, numbers, rewriter)) {
       context.skipped(layer.node, "its outputs have the right means");
       return {};
@@ -119,6 +119,7 @@ class CorrectBias final : public Pass {
     return {};
   }
 
+  static constexpr int kShiftBits = 10;  // of the largest shift; a mean over samples is known no better
   Options options_;
 };
 

@@ -141,6 +141,13 @@ TEST_CASE("without information the nearest code is taken") {
   CHECK(solve(tied, 1e6, 0.1F, {}).codes == nearest(tied, 0.1, {-127, 127}));
 }
 
+TEST_CASE("numbers rounded to bits of a unit") {
+  CHECK(round_to_bits(1.26, 1, 2) == 1.25);
+  CHECK(round_to_bits(-1.26, 1.9, 2) == -1.25);
+  CHECK(round_to_bits(100.3, 64, 4) == 100);
+  CHECK(round_to_bits(0.1, 0, 4) == 0.1);
+}
+
 TEST_CASE("columns that are the same, fewer rows than columns") {
   Problem p = make_problem(12, 3, 4);
   const RoundedChannel found = solve(p, 0, 0.02F, {});

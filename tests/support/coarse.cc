@@ -71,7 +71,7 @@ std::vector<Batch> smooth_samples(std::size_t samples, std::size_t per_batch, un
     for (std::size_t n = first; n < first + count; ++n) {
       const auto noise = random_floats(192, seed + 1000 + static_cast<unsigned>(n));
       for (std::size_t i = 0; i < 192; ++i)
-        values.push_back(0.25F * noise[i] + noise[0] * static_cast<float>(i % 8) / 4 + noise[1] * 0.8F + 0.3F);
+        values.push_back(0.25F * noise[i] + noise[0] * static_cast<float>(i % 8) / 4 + noise[1] * 0.4F + 1);
     }
     Batch batch{.inputs = {{"x", Tensor::of_floats({static_cast<std::int64_t>(count), 3, 8, 8}, values)}},
                 .labels = {},
