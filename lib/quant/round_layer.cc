@@ -111,7 +111,8 @@ Result<Choice> choose(const QuantizedLayer& layer, const LayerNumbers& numbers, 
   std::vector<double> dampings(kDampings.begin(), kDampings.end());
   if (settings.damping) dampings = {*settings.damping};
   for (const double damping : dampings) {
-    OP_LET(const LayerNumbers trial, rounded(layer, numbers, fitted, damping, {.scales = false, .pairs = false}, settings));
+    OP_LET(const LayerNumbers trial,
+           rounded(layer, numbers, fitted, damping, {.scales = false, .pairs = false}, settings));
     if (const double error = relative_error(trial, held_out); error < best.error)
       best = {layer.can_shift(), damping, error};
   }

@@ -3,8 +3,8 @@
 //
 //   f(q, s) = sum over rows (y - s q x)^2 + ridge = s^2 q' G q - 2 s q' h + constant
 //
-// with G = sum x x' and h = sum y x (lib/calib/gram.h). The ridge rho sum_k G_kk (s q_k - w_k)^2 ties codes to the float
-// weights w where few rows say little; rho is the damping.
+// with G = sum x x' and h = sum y x (lib/calib/gram.h). The ridge rho sum_k G_kk (s q_k - w_k)^2 ties codes to the
+// float weights w where few rows say little; rho is the damping.
 #pragma once
 
 #include <cstdint>

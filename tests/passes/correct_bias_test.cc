@@ -41,7 +41,8 @@ const std::string kCodes = "int8[2, 2, 1, 1] q = {1, 2, 3, 4}, float s = {1}";
 TEST_CASE("correct-bias gives outputs the float model's means and lowers their error") {
   PassContext context;
   const Model model = corrected(context);
-  const auto wanted = output_means(coarse_reference()), got = output_means(model), before = output_means(coarse_quantized());
+  const auto wanted = output_means(coarse_reference()), got = output_means(model),
+             before = output_means(coarse_quantized());
   for (std::size_t c = 0; c < 5; ++c) {
     CHECK_THAT(got[c], WithinAbs(wanted[c], 1e-2 * std::abs(before[c] - wanted[c])));
     CHECK(std::abs(before[c] - wanted[c]) > 1e-3);
@@ -72,7 +73,8 @@ TEST_CASE("correct-bias behind quant-static: int32 biases, also where there was 
 
 TEST_CASE("correct-bias without data: means from BatchNormalization") {
   // Channel 0 is 1.5 always; channel 1 has mean -1 and deviation 2, behind Relu 0.39577... (a clipped normal).
-  const double second = -1 * 0.5 * std::erfc(0.5 / std::sqrt(2.0)) + 2 * std::exp(-0.125) / std::sqrt(2 * 3.14159265358979);
+  const double second =
+      -1 * 0.5 * std::erfc(0.5 / std::sqrt(2.0)) + 2 * std::exp(-0.125) / std::sqrt(2 * 3.14159265358979);
   Model model = parse(bn_text(kCodes, "w = DequantizeLinear(q, s) "));
   PassContext context;
   context.reference = std::make_shared<const Model>(parse(bn_text(kFloat, "")));
@@ -112,7 +114,8 @@ TEST_CASE("correct-bias leaves a MatMul without Add, a shared bias, and a model 
 
   // The float bias of two layers: the corrected one gets its own.
   const auto two = [](const std::string& weight, const std::string& constants) {
-    return HEAD "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) <float[2] b = {1, 2}, float[2, 2] v = {1, 2, 3, 4}, " +
+    return HEAD
+           "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) <float[2] b = {1, 2}, float[2, 2] v = {1, 2, 3, 4}, " +
            constants + "> { " + weight + "y = Gemm(x, w, b) z = Gemm(x, v, b) }";
   };
   Model shared = parse(two("w = DequantizeLinear(q, s) ", "int8[2, 2] q = {0, 1, 2, 3}, float s = {1}"));

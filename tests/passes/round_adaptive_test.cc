@@ -101,7 +101,8 @@ TEST_CASE("round-adaptive leaves a model alone that has no float original, and w
   CHECK(context.journal.warnings()[0].find("no float model") != std::string::npos);
 
   const std::string float_text = HEAD
-      "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) <float[2, 2] w = {0.4, 1, 2, 3}> { y = MatMul(x, w) z = MatMul(y, w) }";
+      "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) <float[2, 2] w = {0.4, 1, 2, 3}> { y = MatMul(x, w) z = "
+      "MatMul(y, w) }";
   const std::string shared_text = HEAD
       "g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) <int8[2, 2] q = {0, 1, 2, 3}, float s = {1}> "
       "{ w = DequantizeLinear(q, s) y = MatMul(x, w) z = MatMul(y, w) }";
@@ -121,8 +122,7 @@ TEST_CASE("round-adaptive does not touch bodies") {
            "y = If(c) <then_branch = p () => (float[1, 2] q) { q = MatMul(x, w) }, "
            "else_branch = e () => (float[1, 2] r) { r = Identity(x) }> }";
   };
-  const std::string quantized =
-      text("w = DequantizeLinear(k, s) ", "int8[2, 2] k = {1, 2, 3, 4}, float s = {0.5}");
+  const std::string quantized = text("w = DequantizeLinear(k, s) ", "int8[2, 2] k = {1, 2, 3, 4}, float s = {0.5}");
   Model model = parse(quantized);
   PassContext context;
   context.reference = std::make_shared<const Model>(parse(text("", "float[2, 2] w = {0.6, 1, 1.4, 2}")));

@@ -9,12 +9,14 @@ namespace onnxpress::testing {
 namespace {
 
 #define IO "(float[1,2,3,3] x) => (float[1,2,3,3] y) "
-const std::string kReference = HEAD "g " IO "<float[2,2,1,1] w = {0.5, -1, 2, 4}, float[2] b = {1, 2}> { y = Conv(x, w, b) }";
+const std::string kReference =
+    HEAD "g " IO "<float[2,2,1,1] w = {0.5, -1, 2, 4}, float[2] b = {1, 2}> { y = Conv(x, w, b) }";
 const std::string kInput =
     "float sx = {0.5}, uint8 zx = {0}, int8[2,2,1,1] q = {1, -2, 3, 5}, float[2] s = {0.5, 0.75}, "
     "int8[2] z = {0, 0}, int32[2] bq = {4, 6}, float[2] bs = {0.25, 0.375}";
-const std::string kBody = "xq = QuantizeLinear(x, sx, zx) xd = DequantizeLinear(xq, sx, zx) "
-                          "wd = DequantizeLinear<axis = 0>(q, s, z) bd = DequantizeLinear<axis = 0>(bq, bs) ";
+const std::string kBody =
+    "xq = QuantizeLinear(x, sx, zx) xd = DequantizeLinear(xq, sx, zx) "
+    "wd = DequantizeLinear<axis = 0>(q, s, z) bd = DequantizeLinear<axis = 0>(bq, bs) ";
 
 Model quantized(const std::string& body = kBody + "y = Conv(xd, wd, bd)", const std::string& constants = kInput) {
   return parse(HEAD "g " IO "<" + constants + "> { " + body + " }");
@@ -70,17 +72,20 @@ TEST_CASE("a quantized Conv and its float counterpart") {
   write_weight(*layer, numbers, rewriter);
   CHECK(write_bias(*layer, numbers, rewriter));
   REQUIRE(rewriter.commit());
-  CHECK(dump(model) == dump(quantized(kBody + "y = Conv(xd, wd, bd)",
-                                      "float sx = {0.5}, uint8 zx = {0}, int8[2,2,1,1] q = {7, 8, -9, 100}, float[2] s "
-                                      "= {0.25, 1}, int8[2] z = {0, 0}, int32[2] bq = {16, 6}, float[2] bs = {0.125, 0.5}")));
+  CHECK(dump(model) ==
+        dump(quantized(kBody + "y = Conv(xd, wd, bd)",
+                       "float sx = {0.5}, uint8 zx = {0}, int8[2,2,1,1] q = {7, 8, -9, 100}, float[2] s "
+                       "= {0.25, 1}, int8[2] z = {0, 0}, int32[2] bq = {16, 6}, float[2] bs = {0.125, 0.5}")));
 }
 
 TEST_CASE("a matrix with its channels in columns, one scale, a zero point, alpha in the reference") {
-  Model model = parse(HEAD "g (float[n,3] x) => (float[n,2] y) <float sx = {0.5}, uint8 zx = {0}, uint8[3,2] q = {129, 128, "
-                           "127, 0, 130, 131}, float s = {0.5}, uint8 z = {128}> { xq = QuantizeLinear(x, sx, zx) "
-                           "xd = DequantizeLinear(xq, sx, zx) wd = DequantizeLinear(q, s, z) y = Gemm(xd, wd) }");
-  const Model reference = parse(HEAD "g (float[n,3] x) => (float[n,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}> "
-                                     "{ y = Gemm<alpha = 2.0>(x, w) }");
+  Model model = parse(HEAD
+                      "g (float[n,3] x) => (float[n,2] y) <float sx = {0.5}, uint8 zx = {0}, uint8[3,2] q = {129, 128, "
+                      "127, 0, 130, 131}, float s = {0.5}, uint8 z = {128}> { xq = QuantizeLinear(x, sx, zx) "
+                      "xd = DequantizeLinear(xq, sx, zx) wd = DequantizeLinear(q, s, z) y = Gemm(xd, wd) }");
+  const Model reference = parse(HEAD
+                                "g (float[n,3] x) => (float[n,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}> "
+                                "{ y = Gemm<alpha = 2.0>(x, w) }");
   const auto layer = find(model, reference);
   REQUIRE(layer);
   CHECK_FALSE(layer->per_channel);
@@ -108,11 +113,13 @@ TEST_CASE("a matrix with its channels in columns, one scale, a zero point, alpha
 }
 
 TEST_CASE("weights only: float biases, added biases, codes behind Cast and Mul, packed codes") {
-  const std::string reference = HEAD "g (float[n,3] x) => (float[n,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {1, 2}> "
-                                     "{ m = MatMul(x, w) y = Add(m, b) }";
+  const std::string reference = HEAD
+      "g (float[n,3] x) => (float[n,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {1, 2}> "
+      "{ m = MatMul(x, w) y = Add(m, b) }";
   const Model from = parse(reference);
-  Model model = parse(HEAD "g (float[n,3] x) => (float[n,2] y) <int8[3,2] q = {1, 2, 3, 4, 5, 6}, float[1,2] s = {1, 0.5}, "
-                           "float[2] b = {1, 2}> { c = Cast<to = 1>(q) w = Mul(c, s) m = MatMul(x, w) y = Add(b, m) }");
+  Model model = parse(HEAD
+                      "g (float[n,3] x) => (float[n,2] y) <int8[3,2] q = {1, 2, 3, 4, 5, 6}, float[1,2] s = {1, 0.5}, "
+                      "float[2] b = {1, 2}> { c = Cast<to = 1>(q) w = Mul(c, s) m = MatMul(x, w) y = Add(b, m) }");
   const auto layer = find_quantized_layer(model.main().producer("m"), from);
   REQUIRE(layer);
   CHECK(layer->per_channel);
@@ -135,9 +142,10 @@ TEST_CASE("weights only: float biases, added biases, codes behind Cast and Mul, 
     return "int8[256,2] t = {" + values + "}";
   }();
   const auto packed_model = [&](const std::string& bytes) {
-    return parse(HEAD "g (float[n,3] x) => (float[n,2] y) <uint8[3] p = {" + bytes + "}, " + table +
-                 ", int64[2] d = {3, 2}, float[2] s = {1, 2}, float[2] b = {1, 2}> { i = Cast<to = 6>(p) "
-                 "f = Gather(t, i) q = Reshape(f, d) w = DequantizeLinear<axis = 1>(q, s) m = MatMul(x, w) y = Add(m, b) }");
+    return parse(
+        HEAD "g (float[n,3] x) => (float[n,2] y) <uint8[3] p = {" + bytes + "}, " + table +
+        ", int64[2] d = {3, 2}, float[2] s = {1, 2}, float[2] b = {1, 2}> { i = Cast<to = 6>(p) "
+        "f = Gather(t, i) q = Reshape(f, d) w = DequantizeLinear<axis = 1>(q, s) m = MatMul(x, w) y = Add(m, b) }");
   };
   Model packed = packed_model("33, 246, 71");  // 1 2, 6 -1, 7 4
   const auto small = find_quantized_layer(packed.main().producer("m"), from);
@@ -156,7 +164,8 @@ TEST_CASE("what is no quantized layer, and why") {
   CHECK(reason(quantized()) == "none");
   CHECK(reason(parse(kReference)) == "");
   const std::string conv = "y = Conv(xd, wd, bd)";
-  CHECK(reason(quantized(kBody + conv, replaced(kInput, "float[2] s = {0.5, 0.75}", "float[2] s = {0.5, 0.75}, float[2] other = {1, 1}"))) == "none");
+  CHECK(reason(quantized(kBody + conv, replaced(kInput, "float[2] s = {0.5, 0.75}",
+                                                "float[2] s = {0.5, 0.75}, float[2] other = {1, 1}"))) == "none");
   CHECK(reason(quantized(kBody + "k = Identity(wd) " + conv)).find("also read by") != std::string::npos);
   CHECK(reason(quantized(kBody + "k = Identity(bd) " + conv)).find("bias is also read by") != std::string::npos);
   CHECK(reason(quantized(), replaced(kReference, "y = Conv", "v = Relu(x) y = Conv")) == "none");
@@ -168,15 +177,19 @@ TEST_CASE("what is no quantized layer, and why") {
             .find("another axis") != std::string::npos);
   CHECK(reason(quantized(kBody + conv, replaced(kInput, "int8[2] z = {0, 0}", "int8[2] z = {0, 1}")))
             .find("zero points differ") != std::string::npos);
-  CHECK(reason(quantized("wd = DequantizeLinear<axis = 0>(q, s, z) bd = DequantizeLinear<axis = 0>(bq, bs) y = Conv(x, wd, bd)"))
+  CHECK(reason(
+            quantized(
+                "wd = DequantizeLinear<axis = 0>(q, s, z) bd = DequantizeLinear<axis = 0>(bq, bs) y = Conv(x, wd, bd)"))
             .find("its input has no scale") != std::string::npos);
   // A weight that callers can replace.
-  const Model open = parse(HEAD "g (float[1,2,3,3] x, float[2] s) => (float[1,2,3,3] y) <int8[2,2,1,1] q = {1, -2, 3, 5}> "
-                                "{ wd = DequantizeLinear<axis = 0>(q, s) y = Conv(x, wd) }");
+  const Model open = parse(HEAD
+                           "g (float[1,2,3,3] x, float[2] s) => (float[1,2,3,3] y) <int8[2,2,1,1] q = {1, -2, 3, 5}> "
+                           "{ wd = DequantizeLinear<axis = 0>(q, s) y = Conv(x, wd) }");
   CHECK(reason(open).find("not made of constants") != std::string::npos);
   // Activation times activation.
-  const Model activations = parse(HEAD "g (float[2,2] x) => (float[2,2] y) <float s = {1}, uint8 z = {0}> "
-                                       "{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, d) }");
+  const Model activations = parse(HEAD
+                                  "g (float[2,2] x) => (float[2,2] y) <float s = {1}, uint8 z = {0}> "
+                                  "{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, d) }");
   CHECK(reason(activations) == "");
 }
 
@@ -190,7 +203,8 @@ TEST_CASE("pairs are kept clear of saturation only where they are clear, and nev
   CHECK(pairs("{64, 65, 1, 1}").empty());
   const Model depthwise = quantized(kBody + "y = Conv<group = 2>(xd, wd, bd)",
                                     replaced(kInput, "int8[2,2,1,1] q = {1, -2, 3, 5}", "int8[2,1,1,1] q = {1, -2}"));
-  const Model reference = parse(HEAD "g " IO "<float[2,1,1,1] w = {0.5, -1}, float[2] b = {1, 2}> { y = Conv<group = 2>(x, w, b) }");
+  const Model reference =
+      parse(HEAD "g " IO "<float[2,1,1,1] w = {0.5, -1}, float[2] b = {1, 2}> { y = Conv<group = 2>(x, w, b) }");
   const auto layer = find(depthwise, reference);
   REQUIRE(layer);
   CHECK(read(*layer).pairs.empty());

@@ -48,7 +48,8 @@ double objective(const Problem& p, double damping, double scale, const std::vect
 std::vector<std::int32_t> nearest(const Problem& p, double scale, CodeRange range) {
   std::vector<std::int32_t> codes;
   for (const double w : p.weight)
-    codes.push_back(static_cast<std::int32_t>(std::clamp(std::nearbyint(w / scale), double(range.min), double(range.max))));
+    codes.push_back(
+        static_cast<std::int32_t>(std::clamp(std::nearbyint(w / scale), double(range.min), double(range.max))));
   return codes;
 }
 
