@@ -17,7 +17,7 @@ struct SampleSums {
 };
 
 // A channel keeps its mean: flattening and reshaping keep the elements of a channel together in order.
-constexpr std::array<std::string_view, 6> kMeanKept = {"GlobalAveragePool", "Flatten", "Reshape",
+constexpr std::array<std::string_view, 6> kMeanKept = {"GlobalAveragePool", "Flatten",  "Reshape",
                                                        "Squeeze",           "Identity", "Dropout"};
 
 double density(double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); }

@@ -13,8 +13,8 @@
 namespace onnxpress {
 namespace {
 
-constexpr std::size_t kBlock = 256;     // rows per update of the sums
-constexpr std::uint64_t kHoldOut = 5;   // every fifth sample
+constexpr std::size_t kBlock = 256;    // rows per update of the sums
+constexpr std::uint64_t kHoldOut = 5;  // every fifth sample
 
 // The rows of one batch, sample after sample.
 struct Rows {

@@ -128,7 +128,8 @@ Node added_bias(const QuantizedLayer& layer) {
   const Graph& graph = layer.node.graph();
   const std::string_view result = layer.node.output(0);
   const auto& uses = graph.uses(result);
-  if (graph.is_output(result) || uses.size() != 1 || !uses[0].node || uses[0].captured || !uses[0].node.is("Add")) return {};
+  if (graph.is_output(result) || uses.size() != 1 || !uses[0].node || uses[0].captured || !uses[0].node.is("Add"))
+    return {};
   const Node add = uses[0].node;
   const std::string_view constant = add.input(constant_operand(add));
   const auto type = graph.constant_type(constant);
@@ -249,8 +250,13 @@ CodeRange code_limits(DType dtype, const std::vector<std::int32_t>& codes) {
 
 std::expected<QuantizedLayer, std::string> find_quantized_layer(const Node& node, const Model& reference) {
   if (!node.is("Conv") && !node.is("Gemm") && !node.is("MatMul")) return std::unexpected("");
-  QuantizedLayer layer{.node = node, .reference = {}, .weight = node.graph().producer(node.input(1)), .codes = {},
-                       .bias = {}, .shape = {}, .input_scale = {}};
+  QuantizedLayer layer{.node = node,
+                       .reference = {},
+                       .weight = node.graph().producer(node.input(1)),
+                       .codes = {},
+                       .bias = {},
+                       .shape = {},
+                       .input_scale = {}};
   // Whatever is no weight in codes is none of our business: a float weight, activation times activation.
   if (!is_dequantize(layer.weight) && !(layer.weight && layer.weight.is("Mul"))) return std::unexpected("");
   auto codes = find_codes(layer.weight, 0);
@@ -284,7 +290,8 @@ Result<LayerNumbers> read_layer(const QuantizedLayer& layer) {
   for (std::int32_t& code : out.codes) code -= out.zero_point;
   out.codes = as_rows(std::move(out.codes), layer);
   OP_LET(out.scales, floats(graph, layer.weight.input(1)));
-  if (std::ranges::any_of(out.scales, [](float s) { return s <= 0; })) return fail(Code::bad_input, "a scale is not positive");
+  if (std::ranges::any_of(out.scales, [](float s) { return s <= 0; }))
+    return fail(Code::bad_input, "a scale is not positive");
   out.scales.resize(layer.shape.outputs, out.scales.front());
   OP_LET(out.bias, read_bias(layer));
   out.range = code_limits(layer.codes.dtype, out.codes);
@@ -350,8 +357,8 @@ bool write_bias(const QuantizedLayer& layer, const LayerNumbers& numbers, Rewrit
   Tensor codes(DType::i32, {static_cast<std::int64_t>(numbers.bias.size())});
   const auto out = codes.as_mutable<std::int32_t>();
   for (std::size_t c = 0; c < out.size(); ++c)
-    out[c] = static_cast<std::int32_t>(
-        std::clamp(std::nearbyint(numbers.bias[c] / scales[c]), -2147483647.0, 2147483647.0));
+    out[c] =
+        static_cast<std::int32_t>(std::clamp(std::nearbyint(numbers.bias[c] / scales[c]), -2147483647.0, 2147483647.0));
   if (!layer.per_channel) scales.resize(1);
   if (fresh) {
     if (std::ranges::all_of(out, [](std::int32_t code) { return code == 0; })) return false;

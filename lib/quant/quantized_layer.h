@@ -17,23 +17,23 @@
 namespace onnxpress {
 
 enum class BiasKind {
-  none,      // a MatMul, and nothing behind it adds one
-  absent,    // the op could take one
+  none,    // a MatMul, and nothing behind it adds one
+  absent,  // the op could take one
   floating,
-  integer,   // int32 through DequantizeLinear, scale s_x * s_w
-  added,     // by an Add of a float constant behind a MatMul
+  integer,  // int32 through DequantizeLinear, scale s_x * s_w
+  added,    // by an Add of a float constant behind a MatMul
 };
 
 struct QuantizedLayer {
   Node node, reference;  // in the quantized and in the float model
   Node weight;           // DequantizeLinear(codes, scale, zero point), or Mul(codes as floats, scale)
   StoredCodes codes;
-  Node bias;             // DequantizeLinear of an integer bias, or the Add of one that is added
+  Node bias;  // DequantizeLinear of an integer bias, or the Add of one that is added
   PatchShape shape;
-  std::int64_t channel_axis = 0;       // of the weight
-  bool per_channel = false;            // one scale per output channel
+  std::int64_t channel_axis = 0;  // of the weight
+  bool per_channel = false;       // one scale per output channel
   BiasKind bias_kind = BiasKind::none;
-  std::optional<float> input_scale;    // when the data input is dequantized from codes with one scale
+  std::optional<float> input_scale;  // when the data input is dequantized from codes with one scale
 
   // What the layer reads in the quantized model, and what it should give: the output of the reference.
   std::string input() const { return std::string(node.input(0)); }
@@ -47,11 +47,11 @@ std::expected<QuantizedLayer, std::string> find_quantized_layer(const Node& node
 
 // The numbers of a layer, a row of `shape.length` weights per output channel.
 struct LayerNumbers {
-  std::vector<double> weight;         // of the reference, alpha of a Gemm included
-  std::vector<std::int32_t> codes;    // zero point taken off
-  std::vector<float> scales;          // one per output channel, also where all are equal
-  std::vector<double> bias;           // of the quantized layer as it is; zeros when the op itself has none
-  CodeRange range;                    // that codes may take
+  std::vector<double> weight;       // of the reference, alpha of a Gemm included
+  std::vector<std::int32_t> codes;  // zero point taken off
+  std::vector<float> scales;        // one per output channel, also where all are equal
+  std::vector<double> bias;         // of the quantized layer as it is; zeros when the op itself has none
+  CodeRange range;                  // that codes may take
   std::int32_t zero_point = 0;
   std::vector<std::size_t> pairs = {};  // RoundingLimits::pairs when the codes keep clear of saturation, else empty
 };

@@ -13,6 +13,7 @@ namespace onnxpress {
 namespace {
 
 constexpr std::array kDampings = {0.003, 0.03, 0.3};
+constexpr int kBiasBits = 12;            // of a typical output
 constexpr double kDefaultDamping = 0.1;  // nothing to choose it by
 
 std::span<const std::int32_t> codes_of(const LayerNumbers& numbers, std::size_t channel, std::size_t k) {
@@ -110,7 +111,8 @@ Result<Choice> choose(const QuantizedLayer& layer, const LayerNumbers& numbers, 
   std::vector<double> dampings(kDampings.begin(), kDampings.end());
   if (settings.damping) dampings = {*settings.damping};
   for (const double damping : dampings) {
-    OP_LET(const LayerNumbers trial, rounded(layer, numbers, fitted, damping, {.scales = false, .pairs = false}, settings));
+    OP_LET(const LayerNumbers trial,
+           rounded(layer, numbers, fitted, damping, {.scales = false, .pairs = false}, settings));
     if (const double error = relative_error(trial, held_out); error < best.error)
       best = {layer.can_shift(), damping, error};
   }
@@ -137,7 +139,8 @@ std::vector<double> fitted_bias(const LayerNumbers& numbers, const Gram& gram) {
   std::vector<double> bias;
   for (std::size_t c = 0; c < gram.shape.outputs; ++c) {
     const double predicted = numbers.scales[c] * dot(codes_of(numbers, c, k), gram.x_of(c / per_group));
-    bias.push_back((gram.y[c] - predicted) / static_cast<double>(gram.rows));
+    const auto rows = static_cast<double>(gram.rows);
+    bias.push_back(round_to_bits((gram.y[c] - predicted) / rows, std::sqrt(gram.yy[c] / rows), kBiasBits));
   }
   return bias;
 }

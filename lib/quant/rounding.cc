@@ -24,6 +24,8 @@ double round_even(double x) {
   return std::abs(x) < 1e15 ? (x + kShift) - kShift : x;
 }
 
+constexpr int kScaleBits = 12;  // of the scale that is the best for its codes: far finer than its effect
+
 // Scales that are tried, relative to the given one: many where a channel has few codes and luck decides how well they
 // fit, few where the errors of many codes average out.
 std::vector<double> scale_factors(std::size_t length) {
@@ -35,6 +37,11 @@ std::vector<double> scale_factors(std::size_t length) {
 }
 
 }  // namespace
+
+double round_to_bits(double value, double unit, int bits) {
+  const double step = unit > 0 && std::isfinite(unit) ? std::ldexp(1.0, std::ilogb(unit) - bits) : 0;
+  return step > 0 ? std::nearbyint(value / step) * step : value;
+}
 
 // One channel in solver order.
 struct RoundingSolver::Work {
@@ -132,7 +139,7 @@ float RoundingSolver::best_scale(const Work& work) const {
     square += work.codes[k] * (work.gradient[k] + work.target[k]);
     product += work.codes[k] * work.target[k];
   }
-  return square > 0 ? static_cast<float>(product / square * work.scale) : 0;
+  return square > 0 ? static_cast<float>(round_to_bits(product / square * work.scale, work.scale, kScaleBits)) : 0;
 }
 
 // ||r (s q - w*)||^2, one column after the other from the last: each takes the value that is best given those before

@@ -3,8 +3,8 @@
 //
 //   f(q, s) = sum over rows (y - s q x)^2 + ridge = s^2 q' G q - 2 s q' h + constant
 //
-// with G = sum x x' and h = sum y x (lib/calib/gram.h). The ridge rho sum_k G_kk (s q_k - w_k)^2 ties codes to the float
-// weights w where few rows say little; rho is the damping.
+// with G = sum x x' and h = sum y x (lib/calib/gram.h). The ridge rho sum_k G_kk (s q_k - w_k)^2 ties codes to the
+// float weights w where few rows say little; rho is the damping.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,10 @@
 #include "num/quantize.h"
 
 namespace onnxpress {
+
+// `value` as a multiple of 2^-bits of the power of two next to `unit`. Runtimes sum in another order for another batch
+// size; what is left of that after this is the same number with overwhelming probability.
+double round_to_bits(double value, double unit, int bits);
 
 // What codes a channel may take.
 struct RoundingLimits {

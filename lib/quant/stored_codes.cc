@@ -85,9 +85,9 @@ std::optional<StoredCodes> find_codes(const Node& reader, std::size_t slot) {
 Result<std::vector<std::int32_t>> read_codes(const StoredCodes& stored) {
   OP_LET(const auto constant, stored.reader.graph().constant(stored.reader.input(stored.slot)));
   assert(constant);
-  const Tensor tensor = stored.packed ? Tensor(stored.dtype, stored.dims,
-                                               {constant->bytes().begin(), constant->bytes().end()})
-                                      : *constant;
+  const Tensor tensor = stored.packed
+                            ? Tensor(stored.dtype, stored.dims, {constant->bytes().begin(), constant->bytes().end()})
+                            : *constant;
   OP_LET(const auto values, to_int64s(tensor.view()));
   std::vector<std::int32_t> codes;
   for (const std::int64_t value : values) codes.push_back(static_cast<std::int32_t>(value));

@@ -13,9 +13,9 @@
 namespace onnxpress {
 
 struct StoredCodes {
-  Node reader;           // of the constant, and in which slot
+  Node reader;  // of the constant, and in which slot
   std::size_t slot = 0;
-  bool packed = false;   // two 4-bit codes a byte in a uint8 tensor, unpacked by a Gather in a table of pairs
+  bool packed = false;             // two 4-bit codes a byte in a uint8 tensor, unpacked by a Gather in a table of pairs
   DType dtype = DType::undefined;  // of the codes: i8, u8, i4, u4
   Dims dims;                       // of the codes
   std::vector<Node> path;          // nodes between the constant and the value, all of them private to it

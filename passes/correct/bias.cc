@@ -5,7 +5,8 @@
 // Rounding errors of weights are fixed numbers, so what they do to an output has a mean that is not zero; few weights
 // per channel (depthwise convolutions) make it large.
 //   empirical   E is the mean over the calibration samples, layer by layer: each sees the corrected ones before it
-//   analytic    no samples: d = (W - W^) E[x], and E[x] follows from the BatchNormalization in front of the layer in the
+//   analytic    no samples: d = (W - W^) E[x], and E[x] follows from the BatchNormalization in front of the layer in
+//   the
 //               float model, whose outputs have mean B and deviation |scale|; behind Relu or Clip it is the mean of a
 //               clipped normal distribution
 // Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721),
@@ -19,6 +20,7 @@
 #include "calib/channel_mean.h"
 #include "pass/pass.h"
 #include "quant/layer_levels.h"
+#include "quant/rounding.h"
 
 namespace onnxpress {
 namespace {
@@ -107,10 +109,9 @@ class CorrectBias final : public Pass {
                       PassContext& context) {
     OP_LET(LayerNumbers numbers, read_layer(layer));
     double largest = 0;
-    for (std::size_t c = 0; c < difference.size(); ++c) {
-      numbers.bias[c] += difference[c];
-      largest = std::max(largest, std::abs(difference[c]));
-    }
+    for (const double value : difference) largest = std::max(largest, std::abs(value));
+    for (std::size_t c = 0; c < difference.size(); ++c)
+      numbers.bias[c] += round_to_bits(difference[c], largest, kShiftBits);
     if (!write_bias(layer, numbers, rewriter)) {
       context.skipped(layer.node, "its outputs have the right means");
       return {};
@@ -119,6 +120,7 @@ class CorrectBias final : public Pass {
     return {};
   }
 
+  static constexpr int kShiftBits = 10;  // of the largest shift; a mean over samples is known no better
   Options options_;
 };
 
@@ -132,7 +134,8 @@ PassInfo info_correct_bias() {
            "Run it after quant-static (or a pass that quantizes weights only) in the same pipeline: the float model is "
            "what there was before. Conv, Gemm, and MatMul before an Add of a constant are corrected, front to back. "
            "With --data the means are measured; without, they follow from BatchNormalization (not yet folded) in front "
-           "of the layer. Biases stay int32 in units of s_x s_w, or float where they are float; Conv and Gemm without a "
+           "of the layer. Biases stay int32 in units of s_x s_w, or float where they are float; Conv and Gemm without "
+           "a "
            "bias get one. Everything inside If, Loop and functions is left. round-adaptive does the same on the way.",
        .example = "fold-batchnorm,quant-static,correct-bias",
        .references = {"Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, arXiv "

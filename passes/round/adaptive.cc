@@ -66,8 +66,10 @@ class RoundAdaptive final : public Pass {
     Outcome outcome;
     for (const std::vector<QuantizedLayer>& level : layer_levels(model, context, options_.sequential)) {
       OP_LET(const bool changed,
-             in_groups(level, budget, [](const QuantizedLayer& layer) { return 2 * gram_bytes(layer.shape) + layer_bytes(layer); },
-                       [&](std::span<const QuantizedLayer> layers) { return round_group(model, layers, context); }));
+             in_groups(
+                 level, budget,
+                 [](const QuantizedLayer& layer) { return 2 * gram_bytes(layer.shape) + layer_bytes(layer); },
+                 [&](std::span<const QuantizedLayer> layers) { return round_group(model, layers, context); }));
       outcome.changed |= changed;
     }
     return outcome;
@@ -78,8 +80,8 @@ class RoundAdaptive final : public Pass {
     std::vector<std::unique_ptr<GramAccumulator>> sums;
     std::vector<PairTap> taps;
     for (const QuantizedLayer& layer : layers) {
-      sums.push_back(std::make_unique<GramAccumulator>(layer.shape, static_cast<std::size_t>(options_.positions),
-                                                       context.seed));
+      sums.push_back(
+          std::make_unique<GramAccumulator>(layer.shape, static_cast<std::size_t>(options_.positions), context.seed));
       // Were all layers to make up at once for the errors before them, every error would be made up for many times.
       const std::string alone(layer.reference.input(0));
       taps.push_back({layer.target(), options_.sequential ? layer.input() : alone, sums.back().get()});
@@ -100,10 +102,8 @@ class RoundAdaptive final : public Pass {
     }
     auto numbers = read_layer(layer);
     if (!numbers) return rethrow(std::move(numbers).error(), "node '" + layer.node.label() + "'");
-    const RoundLayerSettings settings{.damping = options_.damping,
-                                      .max_move = options_.max_move,
-                                      .scales = options_.scales,
-                                      .jobs = context.jobs};
+    const RoundLayerSettings settings{
+        .damping = options_.damping, .max_move = options_.max_move, .scales = options_.scales, .jobs = context.jobs};
     auto result = round_layer(layer, *numbers, sums.fitted(), sums.held_out(), settings);
     if (!result) return rethrow(std::move(result).error(), "node '" + layer.node.label() + "'");
     const bool weight = result->numbers.codes != numbers->codes || result->numbers.scales != numbers->scales;
@@ -116,12 +116,11 @@ class RoundAdaptive final : public Pass {
     if (layer.can_shift()) write_bias(layer, result->numbers, rewriter);
     std::size_t moved = 0;
     for (std::size_t i = 0; i < numbers->codes.size(); ++i) moved += result->numbers.codes[i] != numbers->codes[i];
-    context.done(layer.node,
-                 weight ? fmt::format("{} of {} codes changed, damping {}: output SQNR {} -> {}", moved,
-                                      numbers->codes.size(), result->damping, decibel(result->error_before),
-                                      decibel(result->error_after))
-                        : fmt::format("bias only: output SQNR {} -> {}", decibel(result->error_before),
-                                      decibel(result->error_after)));
+    context.done(layer.node, weight ? fmt::format("{} of {} codes changed, damping {}: output SQNR {} -> {}", moved,
+                                                  numbers->codes.size(), result->damping, decibel(result->error_before),
+                                                  decibel(result->error_after))
+                                    : fmt::format("bias only: output SQNR {} -> {}", decibel(result->error_before),
+                                                  decibel(result->error_after)));
     return {};
   }
 
@@ -142,7 +141,8 @@ PassInfo info_round_adaptive() {
            "second moments of its input and of the wanted output are summed up; codes are rounded one after the other "
            "with the error carried on, then moved as long as that helps; the bias takes the mean error, so that "
            "correct-bias has nothing left to do. Front to back, every layer also makes up for the errors of those "
-           "before it. Codes that do worse than the old ones on every fifth sample, which is held out, are not taken.\n\n"
+           "before it. Codes that do worse than the old ones on every fifth sample, which is held out, are not "
+           "taken.\n\n"
            "Scales stay one per channel, int32 biases in units of s_x s_w, and codes that were clear of 16-bit "
            "saturation stay so. Shared weights, weights with a scale per block and everything inside If, Loop and "
            "functions are left.",

@@ -40,8 +40,9 @@ TEST_CASE("the mean of a clipped normal") {
 
 TEST_CASE("the mean behind a BatchNormalization") {
   const auto model = [](const std::string& body) {
-    return parse(HEAD "g (float[1,2,3,3] x) => (y) <float[2] s = {1, -2}, float[2] b = {0.5, -1}, float[2] m = {0, 0}, "
-                      "float[2] v = {1, 1}, float low = {0}, float high = {6}> { n = BatchNormalization(x, s, b, m, v) " +
+    return parse(HEAD
+                 "g (float[1,2,3,3] x) => (y) <float[2] s = {1, -2}, float[2] b = {0.5, -1}, float[2] m = {0, 0}, "
+                 "float[2] v = {1, 1}, float low = {0}, float high = {6}> { n = BatchNormalization(x, s, b, m, v) " +
                  body + " }");
   };
   const auto means = [&](const std::string& body) { return mean_from_batchnorm(model(body).main(), "y"); };

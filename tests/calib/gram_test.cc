@@ -19,8 +19,8 @@ struct Layer {
 
 std::string model_text(const Layer& layer, const std::string& op) {
   return fmt::format("{}g (float[N] x) => (float[M] y) <{}> {{ y = {}{}(x, w) }}",
-                     "<ir_version: 8, opset_import: [\"\": 17]> ", float_tensor("w", layer.weight, 1),
-                     op, layer.attributes.empty() ? "" : " <" + layer.attributes + "> ");
+                     "<ir_version: 8, opset_import: [\"\": 17]> ", float_tensor("w", layer.weight, 1), op,
+                     layer.attributes.empty() ? "" : " <" + layer.attributes + "> ");
 }
 
 // Feeds `samples` inputs, `batch` at a time, and the outputs that the runtime computes from them.
@@ -50,7 +50,9 @@ double unexplained(const Gram& gram, const std::vector<float>& weight, bool colu
   const std::size_t k = gram.shape.length;
   double error = 0;
   for (std::size_t c = 0; c < gram.shape.outputs; ++c) {
-    const auto w = [&](std::size_t i) { return double{columns ? weight[i * gram.shape.outputs + c] : weight[c * k + i]}; };
+    const auto w = [&](std::size_t i) {
+      return double{columns ? weight[i * gram.shape.outputs + c] : weight[c * k + i]};
+    };
     const auto xx = gram.xx_of(c / gram.shape.outputs_per_group());
     double sum = gram.yy[c];
     for (std::size_t i = 0; i < k; ++i) {
@@ -82,7 +84,8 @@ void check_layer(const Layer& layer, const std::string& op, std::size_t position
   REQUIRE(weight);
   const std::vector<float> values(weight->as<float>().begin(), weight->as<float>().end());
   const bool columns = op != "Conv" && layer.attributes.find("transB") == std::string::npos;
-  const GramAccumulator one = accumulate(model, layer, 7, 1, positions), all = accumulate(model, layer, 7, 7, positions);
+  const GramAccumulator one = accumulate(model, layer, 7, 1, positions),
+                        all = accumulate(model, layer, 7, 7, positions);
   CHECK(one.fitted().rows > 0);
   CHECK(one.held_out().rows * 6 == one.fitted().rows);  // sample 4 of 0..6
   for (const Gram* gram : {&one.fitted(), &one.held_out()}) CHECK(unexplained(*gram, values, columns) < 1e-3);

@@ -48,7 +48,8 @@ double objective(const Problem& p, double damping, double scale, const std::vect
 std::vector<std::int32_t> nearest(const Problem& p, double scale, CodeRange range) {
   std::vector<std::int32_t> codes;
   for (const double w : p.weight)
-    codes.push_back(static_cast<std::int32_t>(std::clamp(std::nearbyint(w / scale), double(range.min), double(range.max))));
+    codes.push_back(
+        static_cast<std::int32_t>(std::clamp(std::nearbyint(w / scale), double(range.min), double(range.max))));
   return codes;
 }
 
@@ -139,6 +140,13 @@ TEST_CASE("without information the nearest code is taken") {
   // Strong damping.
   const Problem tied = make_problem(6, 40, 3);
   CHECK(solve(tied, 1e6, 0.1F, {}).codes == nearest(tied, 0.1, {-127, 127}));
+}
+
+TEST_CASE("numbers rounded to bits of a unit") {
+  CHECK(round_to_bits(1.26, 1, 2) == 1.25);
+  CHECK(round_to_bits(-1.26, 1.9, 2) == -1.25);
+  CHECK(round_to_bits(100.3, 64, 4) == 100);
+  CHECK(round_to_bits(0.1, 0, 4) == 0.1);
 }
 
 TEST_CASE("columns that are the same, fewer rows than columns") {
