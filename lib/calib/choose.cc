@@ -17,6 +17,8 @@ constexpr int kRounds = 4;
 // Clipping must save this share of the squared error before `auto` prefers it: the error of a clipped value weighs
 // more in a network than its square, because all of it has one sign.
 constexpr double kWorthClipping = 0.8;
+// A sample is odd when it reaches so many times what samples reach on average.
+constexpr double kOddSample = 3;
 // Codes of more than 12 bits are narrower than bins: only clipping could differ, so entropy keeps everything.
 constexpr std::int64_t kMostEntropyCodes = 4096;
 
@@ -137,9 +139,26 @@ Ends least_divergence(const ValueStatistics& statistics, CodeRange codes, bool s
   return Search(density, codes, symmetric, divergence).best_within(seen(statistics));
 }
 
-Ends automatic_ends(const ValueStatistics& statistics, CodeRange codes, bool symmetric) {
-  const Density density(statistics);
+// A few samples reach far beyond the others (a silent recording among spoken ones): the squared error would be spent on
+// them alone.
+bool has_odd_samples(const ValueStatistics& statistics) {
   const Ends all = seen(statistics);
+  return all.high > kOddSample * std::max(statistics.mean_of_max(), 0.0) ||
+         -all.low > kOddSample * std::max(-statistics.mean_of_min(), 0.0);
+}
+
+// Least squared error when clipping pays, else everything; with odd samples least divergence, which counts values
+// rather than their size. Never less than what a sample reaches on average: an outlier that every sample has (the first
+// token of a language model) means something.
+Ends automatic_ends(const ValueStatistics& statistics, CodeRange codes, bool symmetric) {
+  const Ends all = seen(statistics);
+  if (has_odd_samples(statistics)) {
+    Ends ends = least_divergence(statistics, codes, symmetric);
+    ends.low = std::min(ends.low, statistics.mean_of_min());
+    ends.high = std::max(ends.high, statistics.mean_of_max());
+    return ends;
+  }
+  const Density density(statistics);
   const Ends clipped = Search(density, codes, symmetric, squared_error).best_within(all);
   const double loss = squared_error(density, params_of(clipped, codes, symmetric), codes);
   return loss < kWorthClipping * squared_error(density, params_of(all, codes, symmetric), codes) ? clipped : all;
@@ -178,8 +197,8 @@ void RangeSettings::describe(Schema<RangeSettings>& schema) {
             {"global", RangeMethod::global}},
            "how the range of an activation is chosen: everything that was seen (minmax), the mean of the samples' "
            "extremes (moving-average), all but the outermost values (percentile), least information lost (entropy), "
-           "least squared error (mse), one threshold for all (global); auto clips only where that saves much of the "
-           "squared error")
+           "least squared error (mse), one threshold for all (global); auto takes mse where "
+           "clipping saves much of the squared error, entropy where a few odd samples would decide that, else minmax")
       .add("percentile", &RangeSettings::percentile,
            "of method=percentile: this share of the values is kept, in per "
            "cent; the rest is cut half at either end",

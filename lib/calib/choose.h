@@ -10,7 +10,7 @@
 namespace onnxpress {
 
 enum class RangeMethod {
-  automatic,       // minmax, or mse where the measured error says so
+  automatic,       // minmax, mse or entropy, whichever the statistics of the value speak for
   minmax,          // all of it
   moving_average,  // mean of the samples' smallest and largest values
   percentile,      // all but the outermost values
