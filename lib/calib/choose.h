@@ -23,8 +23,8 @@ enum class RangeMethod {
 struct RangeSettings {
   RangeMethod method = RangeMethod::automatic;
   double percentile = 99.999;
-  double threshold = 0;  // of `global`
-  std::string stats;     // a file to read statistics or ranges from instead of running samples; "" = none
+  double threshold = 0;    // of `global`
+  std::string stats = {};  // a file to read statistics or ranges from instead of running samples; "" = none
 
   static void describe(Schema<RangeSettings>& schema);
   Status check() const;  // usage: global without threshold
