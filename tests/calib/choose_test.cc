@@ -145,7 +145,8 @@ TEST_CASE("an outlier does not take the codes of the bulk") {
   auto values = relu(bell(100000, 10));
   values[77] = 1000;
   CHECK(choose(values, RangeMethod::minmax).max == 1000);
-  CHECK(choose(values, RangeMethod::percentile).max < 10);
+  const RangeSettings settings{.method = RangeMethod::percentile, .percentile = 99.99};
+  CHECK(choose_range(statistics_of({values}), settings, DType::u8, false).max < 10);
   CHECK(choose(values, RangeMethod::entropy).max < 20);
   // One value of 1000 has more energy than all others: least squares must keep it.
   CHECK(choose(values, RangeMethod::mse).max > 100);
@@ -169,12 +170,17 @@ TEST_CASE("the divergence is never negative, and clipping costs") {
   const Density density(statistics);
   const CodeRange codes = code_range(DType::i8, true);
   double before = 0;
-  for (const float bound : {4.0F, 2.0F, 1.0F, 0.5F, 0.25F}) {
+  for (const float bound : {3.0F, 2.0F, 1.0F, 0.5F, 0.25F}) {
     const double lost = divergence(density, choose_affine(-bound, bound, codes, true), codes);
     CHECK(lost >= 0);
-    if (bound < 4) CHECK(lost > before);
+    if (bound < 3) CHECK(lost > before);
     before = lost;
   }
+  // No value lies near the outermost code, although some lie beyond it.
+  auto gap = bell(1000, 13);
+  gap.push_back(100);
+  const ValueStatistics with_gap = statistics_of({gap});
+  CHECK(std::isinf(divergence(Density(with_gap), choose_affine(-50, 50, codes, true), codes)));
 }
 
 TEST_CASE("moving average is the mean of the samples' extremes") {
@@ -194,6 +200,24 @@ TEST_CASE("global takes one threshold for the signs that occur") {
   CHECK(one.max == 6);
   CHECK(RangeSettings{.method = RangeMethod::global}.check().error().code == Code::usage);
   CHECK(settings.check());
+}
+
+TEST_CASE("auto does not spend its codes on a few odd samples, and keeps what every sample has") {
+  std::vector<std::vector<float>> odd, common;
+  for (unsigned i = 0; i < 40; ++i) {
+    odd.push_back(bell(500, i));
+    common.push_back(bell(500, i));
+    common.back().front() = 60;
+  }
+  for (float& value : odd[5]) value *= 60;
+  const RangeSettings automatic;
+  CHECK(choose_range(statistics_of(odd), automatic, DType::u8, false).max < 60);
+  CHECK(choose_range(statistics_of(odd), {.method = RangeMethod::mse}, DType::u8, false).max > 60);
+  CHECK(choose_range(statistics_of(common), automatic, DType::u8, false).max > 50);
+  // Nothing to gain from clipping: everything is kept, to the last bit.
+  std::vector<float> even(1000);
+  for (std::size_t i = 0; i < even.size(); ++i) even[i] = static_cast<float>(i) / 999;
+  CHECK(choose(even, RangeMethod::automatic).max == 1);
 }
 
 TEST_CASE("every method keeps 0, the counts and what was seen") {
