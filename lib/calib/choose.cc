@@ -22,6 +22,19 @@ constexpr double kOddSample = 3;
 // Codes of more than 12 bits are narrower than bins: only clipping could differ, so entropy keeps everything.
 constexpr std::int64_t kMostEntropyCodes = 4096;
 
+// 2^(n / kFine), from roots and products only: exp2() of the C library may differ by a bit from processor to processor.
+double fine_power(int n) {
+  static const std::array<double, kFine> parts = [] {
+    double root = 2;
+    for (int k = 1; k < kFine; k *= 2) root = std::sqrt(root);
+    std::array<double, kFine> powers = {1};
+    for (std::size_t i = 1; i < powers.size(); ++i) powers[i] = powers[i - 1] * root;
+    return powers;
+  }();
+  const int octave = n >= 0 ? n / kFine : -((kFine - 1 - n) / kFine);
+  return std::ldexp(parts[static_cast<std::size_t>(n - octave * kFine)], octave);
+}
+
 struct Ends {
   double low = 0, high = 0;
 };
@@ -34,7 +47,7 @@ AffineParams params_of(Ends ends, CodeRange codes, bool symmetric) {
   return choose_affine(static_cast<float>(ends.low), static_cast<float>(ends.high), codes, symmetric);
 }
 
-using Cost = std::function<double(const Density&, AffineParams, CodeRange)>;
+using Cost = std::function<double(const Density&, AffineParams, CodeRange, double limit)>;
 
 // The cheapest ends, found by scans along one end at a time: the cost has one broad valley in each.
 class Search {
@@ -55,7 +68,7 @@ class Search {
     } else {
       const Ends start = best_;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i) {
-        const double by = std::exp2(i / double{kFine});
+        const double by = fine_power(i);
         try_ends({std::max(start.low * by, all.low), std::min(start.high * by, all.high)});
       }
     }
@@ -63,7 +76,7 @@ class Search {
   }
 
  private:
-  static double factor(int i) { return std::exp2(-i / double{kCoarse}); }
+  static double factor(int i) { return fine_power(-i * (kFine / kCoarse)); }
 
   void scan_ends(Ends all) {
     const double most = std::max(-all.low, all.high);
@@ -81,15 +94,15 @@ class Search {
     for (int round = 0; round < 2; ++round) {
       const double high = best_.high;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i)
-        try_ends({best_.low, std::min(high * std::exp2(i / double{kFine}), all.high)});
+        try_ends({best_.low, std::min(high * fine_power(i), all.high)});
       const double low = best_.low;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i)
-        try_ends({std::max(low * std::exp2(i / double{kFine}), all.low), best_.high});
+        try_ends({std::max(low * fine_power(i), all.low), best_.high});
     }
   }
 
   void try_ends(Ends ends) {
-    const double cost = cost_(density_, params_of(ends, codes_, symmetric_), codes_);
+    const double cost = cost_(density_, params_of(ends, codes_, symmetric_), codes_, least_);
     if (cost >= least_) return;
     least_ = cost;
     best_ = ends;

@@ -183,6 +183,22 @@ TEST_CASE("the divergence is never negative, and clipping costs") {
   CHECK(std::isinf(divergence(Density(with_gap), choose_affine(-50, 50, codes, true), codes)));
 }
 
+TEST_CASE("costs stop early only where they are too high anyway") {
+  const ValueStatistics statistics = statistics_of({bell(20000, 14, 0.4F)});
+  const Density density(statistics);
+  const CodeRange codes = code_range(DType::u8, false);
+  for (const float low : {-4.0F, -2.0F, -0.3F, 0.0F}) {
+    for (const float high : {4.0F, 2.0F, 1.0F, 0.1F}) {
+      const AffineParams params = choose_affine(low, high, codes, false);
+      for (const auto cost : {squared_error, divergence}) {
+        const double full = cost(density, params, codes, HUGE_VAL);
+        CHECK(cost(density, params, codes, std::nextafter(full, HUGE_VAL) * 1.000001) == full);
+        CHECK(cost(density, params, codes, full / 2) >= full / 2);
+      }
+    }
+  }
+}
+
 TEST_CASE("moving average is the mean of the samples' extremes") {
   const ValueStatistics statistics = statistics_of({{-1, 2}, {-3, 10}, {0, 0.5F, 3}});
   const ValueRange range = choose_range(statistics, {.method = RangeMethod::moving_average}, DType::u8, false);
