@@ -17,8 +17,23 @@ constexpr int kRounds = 4;
 // Clipping must save this share of the squared error before `auto` prefers it: the error of a clipped value weighs
 // more in a network than its square, because all of it has one sign.
 constexpr double kWorthClipping = 0.8;
+// A sample is odd when it reaches so many times what samples reach on average.
+constexpr double kOddSample = 3;
 // Codes of more than 12 bits are narrower than bins: only clipping could differ, so entropy keeps everything.
 constexpr std::int64_t kMostEntropyCodes = 4096;
+
+// 2^(n / kFine), from roots and products only: exp2() of the C library may differ by a bit from processor to processor.
+double fine_power(int n) {
+  static const std::array<double, kFine> parts = [] {
+    double root = 2;
+    for (int k = 1; k < kFine; k *= 2) root = std::sqrt(root);
+    std::array<double, kFine> powers = {1};
+    for (std::size_t i = 1; i < powers.size(); ++i) powers[i] = powers[i - 1] * root;
+    return powers;
+  }();
+  const int octave = n >= 0 ? n / kFine : -((kFine - 1 - n) / kFine);
+  return std::ldexp(parts[static_cast<std::size_t>(n - octave * kFine)], octave);
+}
 
 struct Ends {
   double low = 0, high = 0;
@@ -32,7 +47,7 @@ AffineParams params_of(Ends ends, CodeRange codes, bool symmetric) {
   return choose_affine(static_cast<float>(ends.low), static_cast<float>(ends.high), codes, symmetric);
 }
 
-using Cost = std::function<double(const Density&, AffineParams, CodeRange)>;
+using Cost = std::function<double(const Density&, AffineParams, CodeRange, double limit)>;
 
 // The cheapest ends, found by scans along one end at a time: the cost has one broad valley in each.
 class Search {
@@ -53,7 +68,7 @@ class Search {
     } else {
       const Ends start = best_;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i) {
-        const double by = std::exp2(i / double{kFine});
+        const double by = fine_power(i);
         try_ends({std::max(start.low * by, all.low), std::min(start.high * by, all.high)});
       }
     }
@@ -61,7 +76,7 @@ class Search {
   }
 
  private:
-  static double factor(int i) { return std::exp2(-i / double{kCoarse}); }
+  static double factor(int i) { return fine_power(-i * (kFine / kCoarse)); }
 
   void scan_ends(Ends all) {
     const double most = std::max(-all.low, all.high);
@@ -79,15 +94,15 @@ class Search {
     for (int round = 0; round < 2; ++round) {
       const double high = best_.high;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i)
-        try_ends({best_.low, std::min(high * std::exp2(i / double{kFine}), all.high)});
+        try_ends({best_.low, std::min(high * fine_power(i), all.high)});
       const double low = best_.low;
       for (int i = -kFine / kCoarse; i <= kFine / kCoarse; ++i)
-        try_ends({std::max(low * std::exp2(i / double{kFine}), all.low), best_.high});
+        try_ends({std::max(low * fine_power(i), all.low), best_.high});
     }
   }
 
   void try_ends(Ends ends) {
-    const double cost = cost_(density_, params_of(ends, codes_, symmetric_), codes_);
+    const double cost = cost_(density_, params_of(ends, codes_, symmetric_), codes_, least_);
     if (cost >= least_) return;
     least_ = cost;
     best_ = ends;
@@ -137,9 +152,26 @@ Ends least_divergence(const ValueStatistics& statistics, CodeRange codes, bool s
   return Search(density, codes, symmetric, divergence).best_within(seen(statistics));
 }
 
-Ends automatic_ends(const ValueStatistics& statistics, CodeRange codes, bool symmetric) {
-  const Density density(statistics);
+// A few samples reach far beyond the others (a silent recording among spoken ones): the squared error would be spent on
+// them alone.
+bool has_odd_samples(const ValueStatistics& statistics) {
   const Ends all = seen(statistics);
+  return all.high > kOddSample * std::max(statistics.mean_of_max(), 0.0) ||
+         -all.low > kOddSample * std::max(-statistics.mean_of_min(), 0.0);
+}
+
+// Least squared error when clipping pays, else everything; with odd samples least divergence, which counts values
+// rather than their size. Never less than what a sample reaches on average: an outlier that every sample has (the first
+// token of a language model) means something.
+Ends automatic_ends(const ValueStatistics& statistics, CodeRange codes, bool symmetric) {
+  const Ends all = seen(statistics);
+  if (has_odd_samples(statistics)) {
+    Ends ends = least_divergence(statistics, codes, symmetric);
+    ends.low = std::min(ends.low, statistics.mean_of_min());
+    ends.high = std::max(ends.high, statistics.mean_of_max());
+    return ends;
+  }
+  const Density density(statistics);
   const Ends clipped = Search(density, codes, symmetric, squared_error).best_within(all);
   const double loss = squared_error(density, params_of(clipped, codes, symmetric), codes);
   return loss < kWorthClipping * squared_error(density, params_of(all, codes, symmetric), codes) ? clipped : all;
@@ -178,8 +210,8 @@ void RangeSettings::describe(Schema<RangeSettings>& schema) {
             {"global", RangeMethod::global}},
            "how the range of an activation is chosen: everything that was seen (minmax), the mean of the samples' "
            "extremes (moving-average), all but the outermost values (percentile), least information lost (entropy), "
-           "least squared error (mse), one threshold for all (global); auto clips only where that saves much of the "
-           "squared error")
+           "least squared error (mse), one threshold for all (global); auto takes mse where "
+           "clipping saves much of the squared error, entropy where a few odd samples would decide that, else minmax")
       .add("percentile", &RangeSettings::percentile,
            "of method=percentile: this share of the values is kept, in per "
            "cent; the rest is cut half at either end",

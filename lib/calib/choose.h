@@ -10,7 +10,7 @@
 namespace onnxpress {
 
 enum class RangeMethod {
-  automatic,       // minmax, or mse where the measured error says so
+  automatic,       // minmax, mse or entropy, whichever the statistics of the value speak for
   minmax,          // all of it
   moving_average,  // mean of the samples' smallest and largest values
   percentile,      // all but the outermost values
@@ -23,8 +23,8 @@ enum class RangeMethod {
 struct RangeSettings {
   RangeMethod method = RangeMethod::automatic;
   double percentile = 99.999;
-  double threshold = 0;  // of `global`
-  std::string stats;     // a file to read statistics or ranges from instead of running samples; "" = none
+  double threshold = 0;    // of `global`
+  std::string stats = {};  // a file to read statistics or ranges from instead of running samples; "" = none
 
   static void describe(Schema<RangeSettings>& schema);
   Status check() const;  // usage: global without threshold

@@ -15,6 +15,12 @@ double squared_error(const Mass& mass, double value) {
   return std::max(mass.second - 2 * value * mass.first + value * value * mass.count, 0.0);
 }
 
+// Of the values beyond the outermost code.
+double clipping_error(const SideDensity& side, double scale, std::int32_t last) {
+  const double end = (last + 0.5) * scale;
+  return end >= side.extreme() ? 0 : squared_error(side.total() - side.below(end), last * scale);
+}
+
 // Codes 0..last stand for 0, scale, ... last * scale.
 double side_error(const SideDensity& side, double scale, std::int32_t last) {
   double error = 0;
@@ -28,9 +34,8 @@ double side_error(const SideDensity& side, double scale, std::int32_t last) {
     if (outermost || end >= side.extreme()) return error;
     before = until;
   }
-  const Mass inside = side.below((last + 0.5) * scale);
-  error += (inside - before).count * scale * scale / 12;
-  return error + squared_error(side.total() - inside, last * scale);
+  error += (side.below((last + 0.5) * scale) - before).count * scale * scale / 12;
+  return error + clipping_error(side, scale, last);
 }
 
 // Both signs share the code of zero; everything else is one code per interval.
@@ -67,15 +72,38 @@ void side_divergence(const SideDensity& side, double scale, std::int32_t last, D
   }
 }
 
-}  // namespace
-
-double squared_error(const Density& density, AffineParams params, CodeRange codes) {
-  const double scale = params.scale;
-  return side_error(density.positive, scale, codes.max - params.zero_point) +
-         side_error(density.negative, scale, params.zero_point - codes.min);
+// What the divergence comes to when nothing is lost between the outermost codes: a lower bound.
+double clipping_divergence(const Density& density, AffineParams params, CodeRange codes) {
+  double sum = 0, outside = 0;
+  const auto add = [&](const SideDensity& side, std::int32_t last) {
+    const double end = (last + 0.5) * params.scale;
+    if (end >= side.extreme()) return;
+    const Mass inside = side.below(end);
+    const double clipped = side.total().count - inside.count;
+    outside += clipped;
+    if (last == 0 || clipped <= 0) return;
+    const double own = inside.count - side.below((last - 0.5) * params.scale).count;
+    sum += own > 0 ? (own + clipped) * std::log(1 + clipped / own) : HUGE_VAL;
+  };
+  add(density.positive, codes.max - params.zero_point);
+  add(density.negative, params.zero_point - codes.min);
+  if (outside >= density.count) return HUGE_VAL;
+  return sum / density.count + std::log1p(-outside / density.count);
 }
 
-double divergence(const Density& density, AffineParams params, CodeRange codes) {
+}  // namespace
+
+double squared_error(const Density& density, AffineParams params, CodeRange codes, double limit) {
+  const double scale = params.scale;
+  const std::int32_t above = codes.max - params.zero_point, below = params.zero_point - codes.min;
+  const double clipping =
+      clipping_error(density.positive, scale, above) + clipping_error(density.negative, scale, below);
+  if (clipping >= limit) return clipping;
+  return side_error(density.positive, scale, above) + side_error(density.negative, scale, below);
+}
+
+double divergence(const Density& density, AffineParams params, CodeRange codes, double limit) {
+  if (const double least = clipping_divergence(density, params, codes); least >= limit) return least;
   Divergence total;
   Mass center;
   double clipped = 0;

@@ -50,6 +50,23 @@ Result<Entry> range_between(const json& low, const json& high) {
   return ValueRange{std::min(static_cast<float>(*min), 0.0F), std::max(static_cast<float>(*max), 0.0F), 1, 0, 0};
 }
 
+// The range whose codes have these parameters. Rounding its ends to float can move the scale by its last bit, so the
+// longer end gives way by a few of its own.
+Result<Entry> range_of_codes(AffineParams params, DType dtype) {
+  const CodeRange codes = code_range(dtype, false);
+  const double scale = params.scale;
+  const auto low = static_cast<float>((codes.min - params.zero_point) * scale);
+  const auto high = static_cast<float>((codes.max - params.zero_point) * scale);
+  OP_LET(Entry range, range_between(low, high));
+  for (const float toward : {HUGE_VALF, -HUGE_VALF}) {
+    Entry moved = range;
+    float& end = high > -low ? moved->max : moved->min;
+    for (int i = 0; i < 4 && std::isfinite(end); ++i, end = std::nextafter(end, toward))
+      if (choose_affine(moved->min, moved->max, dtype, false) == params) return moved;
+  }
+  return range;
+}
+
 Result<Entry> read_override(const json& from) {
   if (from.contains("axis")) return Entry();
   if (from.contains("scale") != from.contains("zero_point"))
@@ -66,7 +83,7 @@ Result<Entry> read_override(const json& from) {
     const CodeRange codes = code_range(dtype, false);
     if (!scale || !(*scale > 0) || !zero_point || !(*zero_point >= codes.min) || !(*zero_point <= codes.max))
       return fail(Code::bad_input, "its scale or zero point is not possible");
-    return range_between((codes.min - *zero_point) * *scale, (codes.max - *zero_point) * *scale);
+    return range_of_codes({static_cast<float>(*scale), static_cast<std::int32_t>(*zero_point)}, dtype);
   }
   if (from.contains("rmin")) {
     OP_LET(Entry range, range_between(from.at("rmin"), from.at("rmax")));

@@ -180,8 +180,9 @@ class Reader {
       const auto last = std::find_if(counts.rbegin(), counts.rend(), [](std::uint64_t n) { return n != 0; }).base();
       if (last == counts.begin()) continue;
       const float extreme = side == Histogram::positive ? value.range.max : -value.range.min;
-      if (!(extreme >= histogram.edge(static_cast<std::size_t>(last - counts.begin()) - 1)))
-        return fail(Code::bad_input, "its counts lie outside its range");
+      const auto bin = static_cast<std::size_t>(last - counts.begin()) - 1;
+      if (!(extreme >= histogram.edge(bin)) || !(extreme < histogram.edge(bin + 1)))
+        return fail(Code::bad_input, "its counts do not end where its range does");
     }
     return {};
   }
