@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "engine/activations.h"
+#include "pass/pipeline.h"
 #include "pass/registry.h"
 #include "quant/mixed.h"
 #include "support/journal.h"
