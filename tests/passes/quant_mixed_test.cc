@@ -184,7 +184,8 @@ TEST_CASE("quant-mixed: max_drop counts changed classes, and 1 percent is the de
 TEST_CASE("quant-mixed: every node says what it lost and what the other formats would cost") {
   const Mixed result = mix(layered_model(), "size=0.6");
   std::size_t integer = 0, real = 0;
-  for (const Node& node : nodes_of(parse(layered_model()), "MatMul")) {
+  const Model original = parse(layered_model());
+  for (const Node& node : nodes_of(original, "MatMul")) {
     const std::string done = done_text(result.context, node.label()),
                       skipped = skip_reason(result.context, node.label());
     INFO(node.label() << ": " << done << skipped);
