@@ -66,7 +66,7 @@ PassContext Meter::scratch() const {
 }
 
 Result<Model> Meter::apply(const Recipe& recipe, PassContext& context) {
-  OP_TRY(check_interrupt());
+  OP_TRY(prepare({&recipe, 1}));
   OP_LET(Model variant, fork_model(model_));
   StaticSettings settings = settings_;
   settings.known = &ranges_;
@@ -102,6 +102,7 @@ Status Meter::prepare(std::span<const Recipe> recipes) {
     for (const ValueRef& value : values)
       if (seen.insert(range_key(value)).second) wanted.push_back(value);
   }
+  if (std::ranges::all_of(wanted, [&](const ValueRef& value) { return ranges_.contains(range_key(value)); })) return {};
   PassContext context = scratch();
   OP_LET(RangeTable ranges, measure_ranges(context, model_, wanted, settings_.ranges, &ranges_));
   ranges_.merge(ranges);
@@ -116,10 +117,8 @@ Result<std::vector<std::string>> Meter::values_of(const Recipe& recipe) {
 }
 
 Result<std::vector<Unit>> Meter::units() {
-  const Recipe everything;
-  OP_TRY(prepare({&everything, 1}));
   PassContext context = scratch();
-  OP_TRY(apply(everything, context));
+  OP_TRY(apply(Recipe{}, context));
   std::set<std::string> integer;
   for (const JournalEntry& entry : context.journal.entries())
     if (entry.done && !entry.node.empty()) integer.insert(entry.node);
@@ -144,6 +143,10 @@ Result<std::vector<Unit>> Meter::units() {
   return units;
 }
 
+std::int64_t Meter::growth(const Model& variant) const {
+  return static_cast<std::int64_t>(weight_bytes(variant)) - static_cast<std::int64_t>(weight_bytes(model_));
+}
+
 Result<std::optional<Effect>> Meter::measure(const Recipe& recipe) {
   PassContext context = scratch();
   OP_LET(const Model variant, apply(recipe, context));
@@ -153,14 +156,14 @@ Result<std::optional<Effect>> Meter::measure(const Recipe& recipe) {
   if (compare_on_ == nullptr) return fail(Code::usage, "comparing models needs --data");
   Effect effect;
   OP_LET(effect.error, compare_outputs(*compare_on_, model_, variant));
-  effect.bytes = static_cast<std::int64_t>(weight_bytes(variant)) - static_cast<std::int64_t>(weight_bytes(model_));
+  effect.bytes = growth(variant);
   return std::optional(effect);
 }
 
 Result<std::int64_t> Meter::bytes(const Recipe& recipe) {
   PassContext context = scratch();
   OP_LET(const Model variant, apply(recipe, context));
-  return static_cast<std::int64_t>(weight_bytes(variant)) - static_cast<std::int64_t>(weight_bytes(model_));
+  return growth(variant);
 }
 
 }  // namespace onnxpress

@@ -31,7 +31,7 @@ class Meter {
 
   // The nodes that become integer when all may, in graph order: kernels, and what runs between them.
   Result<std::vector<Unit>> units();
-  // Measures the ranges these recipes need, in one run over the samples. measure() and apply() do it for one.
+  // Measures the ranges these recipes need, in one run over the samples. The methods below do it for one.
   Status prepare(std::span<const Recipe> recipes);
   // The values whose ranges the recipe uses, as keys of ranges(); empty when it quantizes nothing.
   Result<std::vector<std::string>> values_of(const Recipe& recipe);
@@ -49,6 +49,7 @@ class Meter {
 
  private:
   Result<std::vector<ValueRef>> values(const Recipe& recipe);
+  std::int64_t growth(const Model& variant) const;
 
   const Model& model_;
   const PassContext& context_;

@@ -18,16 +18,9 @@ constexpr std::size_t kRescued = 8;    // layers at most
 constexpr double kRescueShare = 0.03;  // of the noise: layers below it are not worth a rescue
 constexpr double kWorthwhile = 0.98;   // a repair must bring the noise down to this
 
-// A rung of the rescue ladder that costs no bytes: another range for a value. Tried from the top while it helps.
-struct RangeRung {
-  std::string_view what;
-  float factor;
-};
-constexpr std::array<RangeRung, 5> kRangeRungs = {{{"its range cut to 90 %", 0.9F},
-                                                   {"its range cut to 80 %", 0.8F},
-                                                   {"its range cut to 70 %", 0.7F},
-                                                   {"its range cut to 60 %", 0.6F},
-                                                   {"its range cut to 50 %", 0.5F}}};
+// The free rungs of the rescue ladder: a value's range cut to this. Tried from the top while it helps. Cutting pays
+// where the extremes hardly matter for what reads them.
+constexpr std::array kRangeRungs = {0.9F, 0.8F, 0.7F, 0.6F, 0.5F, 0.35F, 0.25F, 0.15F, 0.1F, 0.05F};
 
 std::string signed_bytes(std::int64_t bytes) {
   return human_bytes(static_cast<std::uint64_t>(bytes < 0 ? -bytes : bytes));
@@ -43,6 +36,7 @@ class Chooser {
     if (!out_.table.complete)
       return fail(Code::bad_input, "the sensitivity table is not finished: run `onnxpress sensitivity` on it again");
     list_items();
+    OP_TRY(prepare());
     if (budget_.bytes) {
       OP_TRY(choose_for_bytes());
     } else {
@@ -69,6 +63,18 @@ class Chooser {
       formats_.push_back(std::move(formats));
       rows_.push_back(&row);
     }
+  }
+
+  // Ranges for the largest choices in one run over the samples; few others turn up later.
+  Status prepare() {
+    std::vector<Recipe> recipes(1);
+    for (const NodeSensitivity* row : rows_) {
+      recipes.push_back(only(*row, NodeFormat::int8));
+      Recipe rest;
+      for (const std::string& label : row->labels()) rest.formats[label] = NodeFormat::float32;
+      recipes.push_back(std::move(rest));
+    }
+    return meter_.prepare(recipes);
   }
 
   Recipe recipe_of(const KnapsackSolution& solution) const {
@@ -186,16 +192,16 @@ class Chooser {
     const ValueRange whole = meter_.ranges().at(key);
     ValueRange kept = whole;
     std::string what;
-    for (const RangeRung& rung : kRangeRungs) {
+    for (const float rung : kRangeRungs) {
       ValueRange& range = meter_.ranges().at(key);
-      range.min = whole.min * rung.factor;
-      range.max = whole.max * rung.factor;
+      range.min = whole.min * rung;
+      range.max = whole.max * rung;
       OP_LET(const auto effect, meter_.measure(recipe));
       ++out_.trials;
       if (!effect || effect->error.noise > kWorthwhile * best.error.noise) break;
       best = *effect;
       kept = range;
-      what = rung.what;
+      what = fmt::format("range cut to {:.0f} %", 100 * rung);
     }
     meter_.ranges().at(key) = kept;
     return what;
