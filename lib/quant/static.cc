@@ -36,10 +36,6 @@ class StaticQuantizer {
     make_planners();
     OP_TRY(look_at_types());
     OP_TRY(settle());
-    for (const StaticPlan& plan : plans_)
-      for (const auto& [node, reason] : plan.left) context_.skipped(node, reason);
-    const bool nothing = std::ranges::all_of(plans_, [](const StaticPlan& plan) { return plan.nodes.empty(); });
-    if (nothing && wide_.empty()) return false;
     return emit();
   }
 
@@ -175,6 +171,13 @@ class StaticQuantizer {
       OP_TRY(write_constants(plan, writers.of(*plan.graph), rewriters.of(*plan.graph)));
       if (is_half(plan)) write_half(plan, writers.of(*plan.graph), rewriters.of(*plan.graph));
     }
+    for (const StaticPlan& plan : plans_)
+      for (const StaticLeft& left : plan.left) {
+        const bool kernel = static_role(left.node, settings_.target, false) == StaticRole::kernel;
+        if (left.reason.empty() || (left.too_slow && settings_.store && kernel && weights.add_stored(left.node)))
+          continue;
+        context_.skipped(left.node, left.reason);
+      }
     for (const Node& node : wide_) {
       const ValueRange* range = range_of(node.graph(), std::string(node.input(0)));
       if (range == nullptr) continue;
@@ -182,6 +185,8 @@ class StaticQuantizer {
       writers.of(node.graph()).read_privately(node, 0, choose_params(*range, {}, rules));
       OP_TRY(weights.add_wide(node));
     }
+    if (weights.empty() && std::ranges::all_of(plans_, [](const StaticPlan& plan) { return plan.nodes.empty(); }))
+      return false;
     OP_TRY(weights.write(writers, rewriters, context_));
     for (const StaticPlan& plan : plans_)
       for (const StaticNode& unit : plan.nodes)
@@ -228,13 +233,48 @@ class StaticQuantizer {
       if (unit.quantize_output) made.insert(unit.outputs.begin(), unit.outputs.end());
     for (const std::string& value : plan.values) {
       const std::string root = plan.root(value);
-      writer.quantize(value, root, params.at(root), made.contains(value), half(*plan.graph, value));
+      writer.quantize(value, root, params.at(root), made.contains(value), half(*plan.graph, value),
+                      read_outside(plan, value));
     }
+    if (resolve(settings_.target) == Target::ort_x86_vnni || resolve(settings_.target) == Target::ort_x86 ||
+        resolve(settings_.target) == Target::ort_arm64)
+      keep_apart(plan, params, made, writer);
     for (const StaticNode& unit : plan.nodes)
       for (const std::size_t slot : unit.data_slots) {
         const std::string value(unit.node.input(slot));
         if (!made.contains(value) || half(*plan.graph, value)) writer.read(unit.node, slot);
       }
+  }
+
+  // Whether anything but integer nodes reads the value.
+  static bool read_outside(const StaticPlan& plan, const std::string& value) {
+    if (plan.graph->is_output(value)) return true;
+    return std::ranges::any_of(plan.graph->uses(value), [&](const Use& use) {
+      const auto unit = std::ranges::find(plan.nodes, use.node, &StaticNode::node);
+      return use.captured || unit == plan.nodes.end() || !std::ranges::contains(unit->data_slots, use.slot);
+    });
+  }
+
+  // Between codes ONNX Runtime 1.21 and newer quantizes the float weight of a Conv or Gemm by itself, one scale for all
+  // of it, and computes in integers what was to stay float.
+  void keep_apart(const StaticPlan& plan, const Params& params, const std::set<std::string>& made,
+                  QdqWriter& writer) const {
+    if (model_.opset() < kPerChannelOpset) return;
+    for (const Node& node : plan.graph->nodes()) {
+      if (!node.is("Conv") && !node.is("ConvTranspose") && !node.is("Gemm")) continue;
+      const std::string input(node.input(0));
+      const auto weight = plan.graph->constant_type(node.input(1));
+      if (!weight || weight->second.size() < 2 || !made.contains(input) || half(*plan.graph, input)) continue;
+      if (std::ranges::contains(plan.nodes, node, &StaticNode::node)) continue;
+      const auto activation = absorbed_activation(*plan.graph, node.output(0));
+      const std::string output(activation ? activation->node.output(0) : node.output(0));
+      if (!std::ranges::contains(plan.values, output)) continue;
+      std::int64_t channels = weight->second[node.is("Conv") ? 1 : 0];
+      if (node.is("Conv")) channels *= node.attr_int("group", 1);
+      if (node.is("Gemm")) channels = weight->second[node.attr_int("transB", 0) != 0 ? 1 : 0];
+      if (node.is("Gemm") && node.attr_int("transA", 0) != 0) continue;
+      writer.read_per_channel(node, 0, channels, params.at(plan.root(input)));
+    }
   }
 
   Status write_constants(const StaticPlan& plan, QdqWriter& writer, Rewriter& rewriter) const {
