@@ -52,9 +52,10 @@ const QdqWriter::Names& QdqWriter::params_of(const std::string& root, const Code
   return found->second;
 }
 
-void QdqWriter::quantize(const std::string& value, const std::string& root, const CodeParams& params, bool made_integer,
-                         bool half, bool outside_reader) {
-  const bool back_to_half = half && made_integer && outside_reader;
+void QdqWriter::quantize(const std::string& value, const std::string& root, const CodeParams& params,
+                         const Place& how) {
+  const bool half = how.half, made_integer = how.made_integer;
+  const bool back_to_half = half && made_integer && how.outside;
   const Names names = params_of(root, params);
   const Node producer = graph_.producer(value);
   const auto place = [&](NodeSpec spec) {
@@ -89,6 +90,8 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
          .outputs = {codes},
          .domain = domain,
          .name = rewriter_.fresh_node(value + "_QuantizeLinear")});
+  codes_[value] = codes;
+  if (!how.dequantize) return;
   place({.op = "DequantizeLinear",
          .inputs = {codes, names.scale, names.zero_point},
          .outputs = {dequantized},
@@ -100,7 +103,6 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
            .outputs = {outside},
            .attributes = cast_to(DType::f16),
            .name = rewriter_.fresh_node(value + "_Cast")});
-  codes_[value] = codes;
   dequantized_[value] = dequantized;
 }
 

@@ -29,13 +29,16 @@ class QdqWriter {
  public:
   QdqWriter(Graph& graph, Rewriter& rewriter) : graph_(graph), rewriter_(rewriter) {}
 
+  struct Place {
+    bool made_integer = false;  // an integer node makes the value, so every reader takes what is dequantized
+    bool half = false;          // the model knows it as float16; integer nodes work on float
+    bool outside = true;        // somebody but integer nodes reads it
+    bool dequantize = true;     // somebody reads it by one scale
+  };
   // value -> QuantizeLinear -> DequantizeLinear, right behind its producer (at the head of the scope when it comes from
-  // outside). `root` names the parameters: values with one root share them. `made_integer`: an integer node makes it,
-  // so every reader takes the dequantized value; else only the slots later given to read(). `half`: the model knows it
-  // as float16, integer nodes work on float; `outside`: somebody but integer nodes reads it. A graph output keeps its
-  // name.
-  void quantize(const std::string& value, const std::string& root, const CodeParams& params, bool made_integer,
-                bool half = false, bool outside = true);
+  // outside). `root` names the parameters: values with one root share them. Unless an integer node makes the value,
+  // only the slots later given to read() take the dequantized one. A graph output keeps its name.
+  void quantize(const std::string& value, const std::string& root, const CodeParams& params, const Place& place);
   // Lets input `slot` of the node read the dequantized form of its value.
   void read(const Node& node, std::size_t slot);
 

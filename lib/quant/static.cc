@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <memory>
-#include <set>
 
 #include "ir/upconvert.h"
-#include "quant/qdq.h"
+#include "quant/static_emit.h"
 #include "quant/static_numbers.h"
 #include "quant/static_weights.h"
 
@@ -167,9 +165,7 @@ class StaticQuantizer {
         const float scale = params.at(plan.root(std::string(unit.node.input(0)))).affine.scale;
         OP_TRY(weights.add(unit, scale, weight_format(unit.node)));
       }
-      write_values(plan, params, writers.of(*plan.graph));
-      OP_TRY(write_constants(plan, writers.of(*plan.graph), rewriters.of(*plan.graph)));
-      if (is_half(plan)) write_half(plan, writers.of(*plan.graph), rewriters.of(*plan.graph));
+      OP_TRY(emit_codes(plan, params, types_, code_rules_, writers.of(*plan.graph), rewriters.of(*plan.graph)));
     }
     for (const StaticPlan& plan : plans_)
       for (const StaticLeft& left : plan.left) {
@@ -203,13 +199,11 @@ class StaticQuantizer {
     return found->second == NodeFormat::int4 ? WeightFormat::int4 : WeightFormat::int8;
   }
 
-  using Params = std::map<std::string, CodeParams>;  // by root value
-
-  Params params_of(const StaticPlan& plan) const {
+  RootParams params_of(const StaticPlan& plan) const {
     std::map<std::string, std::optional<Absorbed>> absorbed;
     for (const StaticNode& unit : plan.nodes)
       if (unit.quantize_output) absorbed[unit.outputs.front()] = unit.absorbed;
-    Params params;
+    RootParams params;
     for (const std::string& value : plan.values) {
       const std::string root = plan.root(value);
       if (params.contains(root)) continue;
@@ -217,100 +211,6 @@ class StaticQuantizer {
       params[root] = range == nullptr ? unit_params(code_rules_) : choose_params(*range, absorbed[root], code_rules_);
     }
     return params;
-  }
-
-  bool half(const Graph& graph, const std::string& value) const {
-    const SeenType* type = types_.find(graph, value);
-    return type != nullptr && type->dtype == DType::f16;
-  }
-  bool is_half(const StaticPlan& plan) const {
-    return std::ranges::any_of(plan.values, [&](const std::string& value) { return half(*plan.graph, value); });
-  }
-
-  void write_values(const StaticPlan& plan, const Params& params, QdqWriter& writer) const {
-    std::set<std::string> made;  // by an integer node, so every reader takes the dequantized form
-    for (const StaticNode& unit : plan.nodes)
-      if (unit.quantize_output) made.insert(unit.outputs.begin(), unit.outputs.end());
-    for (const std::string& value : plan.values) {
-      const std::string root = plan.root(value);
-      writer.quantize(value, root, params.at(root), made.contains(value), half(*plan.graph, value),
-                      read_outside(plan, value));
-    }
-    if (resolve(settings_.target) == Target::ort_x86_vnni || resolve(settings_.target) == Target::ort_x86 ||
-        resolve(settings_.target) == Target::ort_arm64)
-      keep_apart(plan, params, made, writer);
-    for (const StaticNode& unit : plan.nodes)
-      for (const std::size_t slot : unit.data_slots) {
-        const std::string value(unit.node.input(slot));
-        if (!made.contains(value) || half(*plan.graph, value)) writer.read(unit.node, slot);
-      }
-  }
-
-  // Whether anything but integer nodes reads the value.
-  static bool read_outside(const StaticPlan& plan, const std::string& value) {
-    if (plan.graph->is_output(value)) return true;
-    return std::ranges::any_of(plan.graph->uses(value), [&](const Use& use) {
-      const auto unit = std::ranges::find(plan.nodes, use.node, &StaticNode::node);
-      return use.captured || unit == plan.nodes.end() || !std::ranges::contains(unit->data_slots, use.slot);
-    });
-  }
-
-  // Between codes ONNX Runtime 1.21 and newer quantizes the float weight of a Conv or Gemm by itself, one scale for all
-  // of it, and computes in integers what was to stay float.
-  void keep_apart(const StaticPlan& plan, const Params& params, const std::set<std::string>& made,
-                  QdqWriter& writer) const {
-    if (model_.opset() < kPerChannelOpset) return;
-    for (const Node& node : plan.graph->nodes()) {
-      if (!node.is("Conv") && !node.is("ConvTranspose") && !node.is("Gemm")) continue;
-      const std::string input(node.input(0));
-      const auto weight = plan.graph->constant_type(node.input(1));
-      if (!weight || weight->second.size() < 2 || !made.contains(input) || half(*plan.graph, input)) continue;
-      if (std::ranges::contains(plan.nodes, node, &StaticNode::node)) continue;
-      const auto activation = absorbed_activation(*plan.graph, node.output(0));
-      const std::string output(activation ? activation->node.output(0) : node.output(0));
-      if (!std::ranges::contains(plan.values, output)) continue;
-      std::int64_t channels = weight->second[node.is("Conv") ? 1 : 0];
-      if (node.is("Conv")) channels *= node.attr_int("group", 1);
-      if (node.is("Gemm")) channels = weight->second[node.attr_int("transB", 0) != 0 ? 1 : 0];
-      if (node.is("Gemm") && node.attr_int("transA", 0) != 0) continue;
-      writer.read_per_channel(node, 0, channels, params.at(plan.root(input)));
-    }
-  }
-
-  Status write_constants(const StaticPlan& plan, QdqWriter& writer, Rewriter& rewriter) const {
-    for (const StaticNode& unit : plan.nodes)
-      for (const std::size_t slot : unit.constant_slots) {
-        const std::string name(unit.node.input(slot));
-        OP_LET(const auto tensor, plan.graph->constant(name));
-        OP_LET(const std::vector<float> values, to_floats(tensor->view()));
-        const MinMax seen = min_max(values);
-        const CodeParams params = choose_params({.min = seen.min, .max = seen.max}, {}, code_rules_);
-        TensorQuantization how{
-            .dtype = params.dtype, .codes = code_range(params.dtype, false), .params = {params.affine}, .axis = {}};
-        OP_LET(Tensor codes, quantize_tensor(values, tensor->dims(), how));
-        rewriter.set_input(unit.node, slot, writer.constant(unit.node, name, std::move(codes), params));
-      }
-    return {};
-  }
-
-  // Integer nodes of a half-precision model work on float.
-  void write_half(const StaticPlan& plan, QdqWriter& writer, Rewriter& rewriter) const {
-    for (const StaticNode& unit : plan.nodes) {
-      if (!unit.quantize_output) {
-        writer.to_half(unit.node);
-        continue;
-      }
-      if (!unit.absorbed) continue;
-      rewriter.forget_type(unit.node.output(0));
-      const Node& activation = unit.absorbed->node;
-      const std::array<std::optional<float>, 2> bounds = {unit.absorbed->low, unit.absorbed->high};
-      for (std::size_t slot = 1; slot < activation.input_count(); ++slot) {
-        if (activation.input(slot).empty() || !bounds[slot - 1]) continue;
-        const std::string name = rewriter.fresh_value(activation.input(slot));
-        rewriter.add_initializer(name, Tensor::scalar<float>(DType::f32, *bounds[slot - 1]));
-        rewriter.set_input(activation, slot, name);
-      }
-    }
   }
 
   Model& model_;

@@ -259,8 +259,8 @@ std::string StaticPlanner::why_float(const Network& network, const std::vector<b
 }
 
 // ONNX Runtime takes a float node that stands between codes for an integer one, whatever it was meant to be: pools and
-// glue go to their integer kernels, and Conv and Gemm too, with weights that it quantizes per tensor by itself. So a
-// node is not left alone among integers.
+// glue go to their integer kernels. So such a node is not left alone among integers. (Kernels are kept apart by
+// emit_codes().)
 std::vector<std::size_t> StaticPlanner::surrounded(const Network& network, const std::vector<bool>& integer) const {
   std::vector<bool> made(network.values.size()), read(network.values.size()), read_as_float(network.values.size());
   for (std::size_t v = 0; v < network.values.size(); ++v) read_as_float[v] = network.values[v].float_reader;
@@ -272,7 +272,8 @@ std::vector<std::size_t> StaticPlanner::surrounded(const Network& network, const
   std::vector<std::size_t> found;
   for (std::size_t n = 0; n < network.nodes.size(); ++n) {
     const CutNode& node = network.nodes[n];
-    if (integer[n] || network.obstacles[n] || node.reads.empty() || node.makes.empty()) continue;
+    const bool glue = units_[n].role == StaticRole::own_range || units_[n].role == StaticRole::movement;
+    if (!glue || integer[n] || network.obstacles[n] || node.reads.empty() || units_[n].node.is("Pad")) continue;
     const bool before = std::ranges::all_of(node.reads, [&](std::size_t v) { return made[v]; });
     const bool behind = std::ranges::all_of(node.makes, [&](std::size_t v) { return read[v] && !read_as_float[v]; });
     if (before && behind) found.push_back(n);
