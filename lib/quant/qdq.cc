@@ -1,5 +1,6 @@
 #include "quant/qdq.h"
 
+#include <algorithm>
 #include <cassert>
 
 namespace onnxpress {
@@ -51,8 +52,10 @@ const QdqWriter::Names& QdqWriter::params_of(const std::string& root, const Code
   return found->second;
 }
 
-void QdqWriter::quantize(const std::string& value, const std::string& root, const CodeParams& params, bool made_integer,
-                         bool half) {
+void QdqWriter::quantize(const std::string& value, const std::string& root, const CodeParams& params,
+                         const Place& how) {
+  const bool half = how.half, made_integer = how.made_integer;
+  const bool back_to_half = half && made_integer && how.outside;
   const Names names = params_of(root, params);
   const Node producer = graph_.producer(value);
   const auto place = [&](NodeSpec spec) {
@@ -61,8 +64,8 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
   };
   // What the rest of the model reads: the dequantized value, or as half-precision what is made of it.
   std::string source = value;
-  std::string outside = rewriter_.fresh_value(value + (half && made_integer ? "_half" : "_dequantized"));
-  if (made_integer && !rewriter_.replace_uses(value, outside)) {
+  std::string outside = rewriter_.fresh_value(value + (back_to_half ? "_half" : "_dequantized"));
+  if (made_integer && (!half || back_to_half) && !rewriter_.replace_uses(value, outside)) {
     // The name belongs to the outside: the producer's result takes another one.
     source = rewriter_.fresh_value(value + "_float");
     outside = value;
@@ -81,24 +84,45 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
            .name = rewriter_.fresh_node(value + "_Cast")});
   }
   const std::string codes = rewriter_.fresh_value(value + "_quantized");
-  const std::string dequantized = half && made_integer ? rewriter_.fresh_value(value + "_dequantized") : outside;
+  const std::string dequantized = back_to_half ? rewriter_.fresh_value(value + "_dequantized") : outside;
   place({.op = "QuantizeLinear",
          .inputs = {source, names.scale, names.zero_point},
          .outputs = {codes},
          .domain = domain,
          .name = rewriter_.fresh_node(value + "_QuantizeLinear")});
+  codes_[value] = codes;
+  if (!how.dequantize) return;
   place({.op = "DequantizeLinear",
          .inputs = {codes, names.scale, names.zero_point},
          .outputs = {dequantized},
          .domain = domain,
          .name = rewriter_.fresh_node(value + "_DequantizeLinear")});
-  if (half && made_integer)
+  if (back_to_half)
     place({.op = "Cast",
            .inputs = {dequantized},
            .outputs = {outside},
            .attributes = cast_to(DType::f16),
            .name = rewriter_.fresh_node(value + "_Cast")});
   dequantized_[value] = dequantized;
+}
+
+void QdqWriter::read_per_channel(const Node& node, std::size_t slot, std::int64_t channels, const CodeParams& params) {
+  const std::string value(node.input(slot));
+  const auto count = static_cast<std::size_t>(channels);
+  const std::vector<float> scales(count, params.affine.scale);
+  const std::string scale = add_constant(value + "_scale", Tensor::of_floats({channels}, scales));
+  const Tensor one = zero_point_tensor(params);
+  Tensor zeros(params.dtype, {channels});
+  for (std::size_t c = 0; c < count; ++c)
+    std::ranges::copy(one.bytes(), zeros.mutable_bytes().begin() + static_cast<std::ptrdiff_t>(c * one.bytes().size()));
+  const std::string zero = add_constant(value + "_zero_point", std::move(zeros));
+  const std::string out = rewriter_.fresh_value(value + "_dequantized");
+  rewriter_.insert_before(node, {.op = "DequantizeLinear",
+                                 .inputs = {codes_.at(value), scale, zero},
+                                 .outputs = {out},
+                                 .attributes = axis_attribute(1),
+                                 .name = rewriter_.fresh_node(value + "_DequantizeLinear")});
+  rewriter_.set_input(node, slot, out);
 }
 
 void QdqWriter::read(const Node& node, std::size_t slot) {

@@ -29,14 +29,22 @@ class QdqWriter {
  public:
   QdqWriter(Graph& graph, Rewriter& rewriter) : graph_(graph), rewriter_(rewriter) {}
 
+  struct Place {
+    bool made_integer = false;  // an integer node makes the value, so every reader takes what is dequantized
+    bool half = false;          // the model knows it as float16; integer nodes work on float
+    bool outside = true;        // somebody but integer nodes reads it
+    bool dequantize = true;     // somebody reads it by one scale
+  };
   // value -> QuantizeLinear -> DequantizeLinear, right behind its producer (at the head of the scope when it comes from
-  // outside). `root` names the parameters: values with one root share them. `made_integer`: an integer node makes it,
-  // so every reader takes the dequantized value; else only the slots later given to read(). `half`: its other readers
-  // know it as float16; integer nodes work on float. A graph output keeps its name.
-  void quantize(const std::string& value, const std::string& root, const CodeParams& params, bool made_integer,
-                bool half = false);
+  // outside). `root` names the parameters: values with one root share them. Unless an integer node makes the value,
+  // only the slots later given to read() take the dequantized one. A graph output keeps its name.
+  void quantize(const std::string& value, const std::string& root, const CodeParams& params, const Place& place);
   // Lets input `slot` of the node read the dequantized form of its value.
   void read(const Node& node, std::size_t slot);
+
+  // Lets input `slot` of a node that is to stay float read its codes through a DequantizeLinear with a scale for each
+  // of the `channels` along axis 1, all the same: ONNX Runtime makes no integer node of that.
+  void read_per_channel(const Node& node, std::size_t slot, std::int64_t channels, const CodeParams& params);
 
   // Initializers for the weight named `name`, in this scope; `codes` when its codes are a value already.
   StoredWeight store(const std::string& name, QuantizedWeight weight, std::optional<std::int64_t> axis,
@@ -66,6 +74,7 @@ class QdqWriter {
   Graph& graph_;
   Rewriter& rewriter_;
   std::map<std::string, Names> params_;             // by root
+  std::map<std::string, std::string> codes_;        // value -> its codes
   std::map<std::string, std::string> dequantized_;  // value -> what integer nodes read
   std::map<std::string, std::string> outside_;      // value -> what everybody else reads, where that changed
   std::map<std::string, std::string> weights_;      // codes -> what its readers read

@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <memory>
-#include <set>
 
 #include "ir/upconvert.h"
-#include "quant/qdq.h"
+#include "quant/static_emit.h"
 #include "quant/static_numbers.h"
 #include "quant/static_weights.h"
 
@@ -36,10 +34,6 @@ class StaticQuantizer {
     make_planners();
     OP_TRY(look_at_types());
     OP_TRY(settle());
-    for (const StaticPlan& plan : plans_)
-      for (const auto& [node, reason] : plan.left) context_.skipped(node, reason);
-    const bool nothing = std::ranges::all_of(plans_, [](const StaticPlan& plan) { return plan.nodes.empty(); });
-    if (nothing && wide_.empty()) return false;
     return emit();
   }
 
@@ -171,10 +165,15 @@ class StaticQuantizer {
         const float scale = params.at(plan.root(std::string(unit.node.input(0)))).affine.scale;
         OP_TRY(weights.add(unit, scale, weight_format(unit.node)));
       }
-      write_values(plan, params, writers.of(*plan.graph));
-      OP_TRY(write_constants(plan, writers.of(*plan.graph), rewriters.of(*plan.graph)));
-      if (is_half(plan)) write_half(plan, writers.of(*plan.graph), rewriters.of(*plan.graph));
+      OP_TRY(emit_codes(plan, params, types_, code_rules_, writers.of(*plan.graph), rewriters.of(*plan.graph)));
     }
+    for (const StaticPlan& plan : plans_)
+      for (const StaticLeft& left : plan.left) {
+        const bool kernel = static_role(left.node, settings_.target, false) == StaticRole::kernel;
+        if (left.reason.empty() || (left.too_slow && settings_.store && kernel && weights.add_stored(left.node)))
+          continue;
+        context_.skipped(left.node, left.reason);
+      }
     for (const Node& node : wide_) {
       const ValueRange* range = range_of(node.graph(), std::string(node.input(0)));
       if (range == nullptr) continue;
@@ -182,6 +181,8 @@ class StaticQuantizer {
       writers.of(node.graph()).read_privately(node, 0, choose_params(*range, {}, rules));
       OP_TRY(weights.add_wide(node));
     }
+    if (weights.empty() && std::ranges::all_of(plans_, [](const StaticPlan& plan) { return plan.nodes.empty(); }))
+      return false;
     OP_TRY(weights.write(writers, rewriters, context_));
     for (const StaticPlan& plan : plans_)
       for (const StaticNode& unit : plan.nodes)
@@ -198,13 +199,11 @@ class StaticQuantizer {
     return found->second == NodeFormat::int4 ? WeightFormat::int4 : WeightFormat::int8;
   }
 
-  using Params = std::map<std::string, CodeParams>;  // by root value
-
-  Params params_of(const StaticPlan& plan) const {
+  RootParams params_of(const StaticPlan& plan) const {
     std::map<std::string, std::optional<Absorbed>> absorbed;
     for (const StaticNode& unit : plan.nodes)
       if (unit.quantize_output) absorbed[unit.outputs.front()] = unit.absorbed;
-    Params params;
+    RootParams params;
     for (const std::string& value : plan.values) {
       const std::string root = plan.root(value);
       if (params.contains(root)) continue;
@@ -212,65 +211,6 @@ class StaticQuantizer {
       params[root] = range == nullptr ? unit_params(code_rules_) : choose_params(*range, absorbed[root], code_rules_);
     }
     return params;
-  }
-
-  bool half(const Graph& graph, const std::string& value) const {
-    const SeenType* type = types_.find(graph, value);
-    return type != nullptr && type->dtype == DType::f16;
-  }
-  bool is_half(const StaticPlan& plan) const {
-    return std::ranges::any_of(plan.values, [&](const std::string& value) { return half(*plan.graph, value); });
-  }
-
-  void write_values(const StaticPlan& plan, const Params& params, QdqWriter& writer) const {
-    std::set<std::string> made;  // by an integer node, so every reader takes the dequantized form
-    for (const StaticNode& unit : plan.nodes)
-      if (unit.quantize_output) made.insert(unit.outputs.begin(), unit.outputs.end());
-    for (const std::string& value : plan.values) {
-      const std::string root = plan.root(value);
-      writer.quantize(value, root, params.at(root), made.contains(value), half(*plan.graph, value));
-    }
-    for (const StaticNode& unit : plan.nodes)
-      for (const std::size_t slot : unit.data_slots) {
-        const std::string value(unit.node.input(slot));
-        if (!made.contains(value) || half(*plan.graph, value)) writer.read(unit.node, slot);
-      }
-  }
-
-  Status write_constants(const StaticPlan& plan, QdqWriter& writer, Rewriter& rewriter) const {
-    for (const StaticNode& unit : plan.nodes)
-      for (const std::size_t slot : unit.constant_slots) {
-        const std::string name(unit.node.input(slot));
-        OP_LET(const auto tensor, plan.graph->constant(name));
-        OP_LET(const std::vector<float> values, to_floats(tensor->view()));
-        const MinMax seen = min_max(values);
-        const CodeParams params = choose_params({.min = seen.min, .max = seen.max}, {}, code_rules_);
-        TensorQuantization how{
-            .dtype = params.dtype, .codes = code_range(params.dtype, false), .params = {params.affine}, .axis = {}};
-        OP_LET(Tensor codes, quantize_tensor(values, tensor->dims(), how));
-        rewriter.set_input(unit.node, slot, writer.constant(unit.node, name, std::move(codes), params));
-      }
-    return {};
-  }
-
-  // Integer nodes of a half-precision model work on float.
-  void write_half(const StaticPlan& plan, QdqWriter& writer, Rewriter& rewriter) const {
-    for (const StaticNode& unit : plan.nodes) {
-      if (!unit.quantize_output) {
-        writer.to_half(unit.node);
-        continue;
-      }
-      if (!unit.absorbed) continue;
-      rewriter.forget_type(unit.node.output(0));
-      const Node& activation = unit.absorbed->node;
-      const std::array<std::optional<float>, 2> bounds = {unit.absorbed->low, unit.absorbed->high};
-      for (std::size_t slot = 1; slot < activation.input_count(); ++slot) {
-        if (activation.input(slot).empty() || !bounds[slot - 1]) continue;
-        const std::string name = rewriter.fresh_value(activation.input(slot));
-        rewriter.add_initializer(name, Tensor::scalar<float>(DType::f32, *bounds[slot - 1]));
-        rewriter.set_input(activation, slot, name);
-      }
-    }
   }
 
   Model& model_;

@@ -22,6 +22,7 @@ struct StaticSettings {
   ActivationFormat activations = ActivationFormat::automatic;
   WeightFormat weights = WeightFormat::int8;
   WeightClip clip = WeightClip::minmax;
+  bool store = true;       // weights of nodes that stay float for speed are stored as int8, folded back when loaded
   bool attention = false;  // products of two activations and Softmax too
   RangeSettings ranges = {};
   const RangeTable* known = nullptr;                // ranges measured earlier; what it lacks is measured

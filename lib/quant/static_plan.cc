@@ -258,19 +258,53 @@ std::string StaticPlanner::why_float(const Network& network, const std::vector<b
                      network.nodes[unit].real, network.nodes[unit].real - gain, target_name(resolve(rules_.target)));
 }
 
+// ONNX Runtime takes a float node that stands between codes for an integer one, whatever it was meant to be: pools and
+// glue go to their integer kernels. So such a node is not left alone among integers. (Kernels are kept apart by
+// emit_codes().)
+std::vector<std::size_t> StaticPlanner::surrounded(const Network& network, const std::vector<bool>& integer) const {
+  std::vector<bool> made(network.values.size()), read(network.values.size()), read_as_float(network.values.size());
+  for (std::size_t v = 0; v < network.values.size(); ++v) read_as_float[v] = network.values[v].float_reader;
+  for (std::size_t n = 0; n < network.nodes.size(); ++n) {
+    for (const std::size_t v : network.nodes[n].reads) (integer[n] ? read : read_as_float)[v] = true;
+    if (integer[n])
+      for (const std::size_t v : network.nodes[n].makes) made[v] = true;
+  }
+  std::vector<std::size_t> found;
+  for (std::size_t n = 0; n < network.nodes.size(); ++n) {
+    const CutNode& node = network.nodes[n];
+    const bool glue = units_[n].role == StaticRole::own_range || units_[n].role == StaticRole::movement;
+    if (!glue || integer[n] || network.obstacles[n] || node.reads.empty() || units_[n].node.is("Pad")) continue;
+    const bool before = std::ranges::all_of(node.reads, [&](std::size_t v) { return made[v]; });
+    const bool behind = std::ranges::all_of(node.makes, [&](std::size_t v) { return read[v] && !read_as_float[v]; });
+    if (before && behind) found.push_back(n);
+  }
+  return found;
+}
+
 StaticPlan StaticPlanner::plan() const {
   if (units_.empty()) return {.graph = graph_};
   if (!quantizes_results(rules_.target)) return plan_inputs();
-  const Network network = this->network();
-  const std::vector<bool> integer = cheapest_choice(network.nodes, network.values);
+  Network network = this->network();
+  std::vector<bool> integer = cheapest_choice(network.nodes, network.values);
+  for (auto alone = surrounded(network, integer); !alone.empty(); alone = surrounded(network, integer)) {
+    for (const std::size_t n : alone) network.nodes[n].real = kForbidden;
+    integer = cheapest_choice(network.nodes, network.values);
+  }
+  if (costs_ && forced_.empty()) {
+    const Network plain = this->network();
+    const std::vector<bool> none(integer.size());
+    if (choice_time(plain.nodes, plain.values, none) <= choice_time(plain.nodes, plain.values, integer)) integer = none;
+    network.nodes = plain.nodes;
+  }
   std::vector<StaticNode> chosen;
   for (std::size_t n = 0; n < units_.size(); ++n)
     if (integer[n]) chosen.push_back(units_[n]);
   StaticPlan plan = finish(std::move(chosen));
-  for (std::size_t n = 0; n < units_.size(); ++n)
-    if (!integer[n])
-      if (std::string reason = why_float(network, integer, n); !reason.empty())
-        plan.left.emplace_back(units_[n].node, std::move(reason));
+  for (std::size_t n = 0; n < units_.size(); ++n) {
+    if (integer[n]) continue;
+    if (std::string reason = why_float(network, integer, n); !reason.empty())
+      plan.left.push_back({units_[n].node, std::move(reason), costs_.has_value() && !network.obstacles[n]});
+  }
   return plan;
 }
 
@@ -278,11 +312,11 @@ StaticPlan StaticPlanner::plan() const {
 // (they compute the Add in the kernel before it).
 StaticPlan StaticPlanner::plan_inputs() const {
   std::vector<StaticNode> chosen;
-  std::vector<std::pair<Node, std::string>> left;
+  std::vector<StaticLeft> left;
   for (const StaticNode& unit : units_) {
     const auto reason = obstacle(unit);
     const bool kernel = unit.role == StaticRole::kernel || unit.role == StaticRole::product;
-    if (kernel && reason && !reason->empty()) left.emplace_back(unit.node, *reason);
+    if (kernel && reason && !reason->empty()) left.push_back({unit.node, *reason});
     if (reason) continue;
     StaticNode one = unit;
     if (!kernel) {

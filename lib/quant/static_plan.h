@@ -43,12 +43,18 @@ struct StaticNode {
   bool quantize_output = false;  // Conv must have it; Gemm and MatMul only when an integer node reads it
 };
 
+struct StaticLeft {
+  Node node;
+  std::string reason;
+  bool too_slow = false;  // it could be integer, but that does not pay
+};
+
 struct StaticPlan {
   Graph* graph = nullptr;
-  std::vector<StaticNode> nodes = {};                   // integer nodes, in graph order
-  std::vector<std::string> values = {};                 // to be quantized, in order of first appearance
-  std::map<std::string, std::string> range_of = {};     // value -> the value whose range and parameters it takes
-  std::vector<std::pair<Node, std::string>> left = {};  // nodes that stay float although they need not, and why
+  std::vector<StaticNode> nodes = {};                // integer nodes, in graph order
+  std::vector<std::string> values = {};              // to be quantized, in order of first appearance
+  std::map<std::string, std::string> range_of = {};  // value -> the value whose range and parameters it takes
+  std::vector<StaticLeft> left = {};                 // nodes that stay float although they need not
   // The value that `value` takes its parameters from: itself unless data movement lies between.
   std::string root(const std::string& value) const;
 };
@@ -84,6 +90,7 @@ class StaticPlanner {
   CutNode times_of(const StaticNode& unit) const;
   CutValue conversions_of(const std::string& value, bool float_reader) const;
   std::string why_float(const Network& network, const std::vector<bool>& integer, std::size_t unit) const;
+  std::vector<std::size_t> surrounded(const Network& network, const std::vector<bool>& integer) const;
   StaticPlan finish(std::vector<StaticNode> chosen) const;
   StaticPlan plan_inputs() const;
 

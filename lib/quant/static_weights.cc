@@ -12,6 +12,7 @@
 namespace onnxpress {
 namespace {
 
+constexpr std::uint64_t kLeastStored = 1024;  // elements; of less, the nodes that fold it back take as much room
 constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weights in work without --memory-limit
 
 // The bias as floats, one per channel, beta included.
@@ -80,6 +81,21 @@ Status StaticWeights::add_wide(const Node& node) {
   return {};
 }
 
+bool StaticWeights::add_stored(const Node& node) {
+  const std::string weight(node.input(1));
+  Graph* home = node.graph().scope_of(weight);
+  const auto type = node.graph().constant_type(weight);
+  if (home == nullptr || !type || element_count(type->second).value_or(0) < kLeastStored) return false;
+  const auto reads_it = [&](const Use& use) { return use.node == node && use.slot == 1; };
+  if (!is_private_constant(*home, weight, reads_it)) return false;
+  WeightJob job{.reader = home, .name = weight, .channel_axis = weight_channel_axis(node)};
+  job.per_channel = per_channel_;
+  job.clip = settings_.clip;
+  stored_.emplace(jobs_.size(), node);
+  jobs_.push_back(std::move(job));
+  return true;
+}
+
 Status StaticWeights::write(QdqWriters& writers, Rewriters& rewriters, PassContext& context) const {
   std::uint64_t largest = 0;
   for (const WeightJob& job : jobs_) largest = std::max(largest, peak_bytes(job));
@@ -92,6 +108,11 @@ Status StaticWeights::write(QdqWriters& writers, Rewriters& rewriters, PassConte
       [&](std::size_t i, QuantizedWeight weight) -> Status {
         const WeightJob& job = jobs_[i];
         Graph& home = *job.reader;
+        if (const auto stored = stored_.find(i); stored != stored_.end()) {
+          context.done(stored->second, fmt::format("int8 weight (SQNR {:.1f} dB), computed in float: {}",
+                                                   weight.sqnr_db, "integers do not pay"));
+          return store.replace(job, std::move(weight), WeightForm::store);
+        }
         written[i] = {{}, weight.scales, weight.sqnr_db, job.dtype};
         if (job.dtype == DType::i4) {  // two codes a byte in the file; the kernels read them as int8
           OP_LET(const std::string codes, store.unpack(home, job.name + "_quantized", weight.codes, DType::i8));

@@ -32,6 +32,10 @@ class StaticWeights {
   Status add(const StaticNode& unit, float input_scale, WeightFormat format);
   // A node whose 16-bit activations the runtime computes in float: 8-bit weights, float bias.
   Status add_wide(const Node& node);
+  // A node that stays float because integers do not pay: its weight is stored as codes and folded back to float when
+  // the model is loaded. False when the weight is small, or others read it.
+  bool add_stored(const Node& node);
+  bool empty() const { return jobs_.empty(); }
   // Quantizes and writes everything added; every node is journaled as done.
   Status write(QdqWriters& writers, Rewriters& rewriters, PassContext& context) const;
 
@@ -59,6 +63,7 @@ class StaticWeights {
   bool per_channel_;
   std::vector<Kernel> kernels_;
   std::vector<WeightJob> jobs_;
+  std::map<std::size_t, Node> stored_;  // job -> the node that reads its weight
   std::map<std::tuple<const Graph*, std::string, std::int64_t, float, WeightFormat>, std::size_t> known_;
 };
 

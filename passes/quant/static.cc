@@ -36,6 +36,10 @@ class QuantStatic final : public Pass {
              "codes of weights; int4 is unpacked to int8 when the model is loaded")
         .add("clip", &StaticSettings::clip, {{"minmax", WeightClip::minmax}, {"mse", WeightClip::mse}},
              "how far weight scales reach: to the largest weight, or where the squared error is smallest")
+        .add(
+            "store", &StaticSettings::store,
+            "weights of nodes that stay float because integers do not pay become int8 in the file and float again when "
+            "the model is loaded")
         .add("attention", &StaticSettings::attention, "products of two activations, and Softmax, in integers too")
         .add_part(&StaticSettings::ranges);
   }
