@@ -71,6 +71,12 @@ std::optional<Moved> moved(const ValueType& from, const ValueType& to, std::int6
   return std::nullopt;
 }
 
+bool all_ones(const std::vector<double>& factors) {
+  return std::ranges::all_of(factors, [](double factor) { return factor == 1; });
+}
+
+std::string not_finite(const Node& node) { return fmt::format("{}: a scaled weight is not finite", node.label()); }
+
 }  // namespace
 
 ChannelGraph::ChannelGraph(Graph& graph, PassContext& context, Options options)
@@ -370,49 +376,82 @@ void ChannelGraph::fix_outside_readers() {
   }
 }
 
-Result<std::string> ChannelGraph::apply(const std::vector<double>& factor, std::vector<Node>* touched) {
+std::vector<double> ChannelGraph::gather(const ChannelIds& ids, const std::vector<double>& factor, bool inverse) const {
+  std::vector<double> factors;
+  for (const std::size_t id : ids) factors.push_back(inverse ? 1 / factor[root(id)] : factor[root(id)]);
+  return factors;
+}
+
+Result<std::string> ChannelGraph::apply(const std::vector<double>& factor, std::vector<Node>* touched,
+                                        std::span<const ChannelInsertion> insertions) {
   Rewriter rewriter(graph_);
-  const auto gather = [&](const ChannelIds& ids, bool inverse) {
-    std::vector<double> factors;
-    for (const std::size_t id : ids) factors.push_back(inverse ? 1 / factor[root(id)] : factor[root(id)]);
-    return factors;
-  };
-  const auto ones = [](const std::vector<double>& f) { return std::ranges::all_of(f, [](double v) { return v == 1; }); };
-  const auto refusal = [](const Node& node) { return fmt::format("{}: a scaled weight is not finite", node.label()); };
+  OP_LET(std::string refusal, scale_affines(rewriter, factor, touched));
+  std::vector<std::vector<double>> in;
+  for (const ChannelLayer& layer : layers_) in.push_back(gather(layer.in, factor, false));
+  for (const ChannelInsertion& insertion : insertions) {
+    std::vector<double> inverse;
+    for (const double f : insertion.factor) inverse.push_back(1 / f);
+    const Linear& first = layers_[insertion.layers.front()].linear;
+    OP_LET(auto constant, from_doubles(inverse, first.dtype, {static_cast<std::int64_t>(inverse.size())}));
+    if (!constant) return not_finite(first.node);
+    const std::string factors = rewriter.fresh_value(insertion.value + "_factor");
+    const std::string scaled = rewriter.fresh_value(insertion.value + "_smooth");
+    rewriter.add_initializer(factors, std::move(*constant));
+    rewriter.insert_before(first.node, {.op = "Mul",
+                                        .inputs = {insertion.value, factors},
+                                        .outputs = {scaled},
+                                        .name = rewriter.fresh_node(insertion.value + "_smooth")});
+    for (const std::size_t k : insertion.layers) {
+      rewriter.set_input(layers_[k].linear.node, 0, scaled);
+      for (std::size_t i = 0; i < in[k].size(); ++i) in[k][i] *= insertion.factor[i];
+    }
+  }
+  for (std::size_t k = 0; k < layers_.size() && refusal.empty(); ++k) {
+    const std::vector<double> out = gather(layers_[k].out, factor, true);
+    if (all_ones(in[k]) && all_ones(out)) continue;
+    OP_LET(refusal, scale_layer(rewriter, layers_[k], in[k], out));
+    touched->push_back(layers_[k].linear.node);
+  }
+  if (!refusal.empty()) return refusal;
+  OP_TRY(rewriter.commit());
+  return std::string();
+}
+
+Result<std::string> ChannelGraph::scale_affines(Rewriter& rewriter, const std::vector<double>& factor,
+                                                std::vector<Node>* touched) const {
   for (const ChannelAffine& affine : affines_) {
-    const std::vector<double> out = gather(affine.out, true);
-    if (ones(out)) continue;
+    const std::vector<double> out = gather(affine.out, factor, true);
+    if (all_ones(out)) continue;
     for (const std::size_t slot : affine.slots) {
       OP_LET(const auto tensor, graph_.constant(affine.node.input(slot)));
       OP_LET(std::vector<double> values, to_doubles(tensor->view()));
       for (std::size_t c = 0; c < values.size(); ++c) values[c] *= out[c];
       OP_LET(auto scaled, from_doubles(values, tensor->dtype(), tensor->dims()));
-      if (!scaled) return refusal(affine.node);
+      if (!scaled) return not_finite(affine.node);
       set_constant(rewriter, affine.node, slot, std::move(*scaled), "scale");
     }
     touched->push_back(affine.node);
   }
-  for (const ChannelLayer& layer : layers_) {
-    const std::vector<double> in = gather(layer.in, false), out = gather(layer.out, true);
-    if (ones(in) && ones(out)) continue;
-    const Linear& linear = layer.linear;
-    OP_LET(const auto tensor, graph_.constant(linear.node.input(1)));
-    OP_LET(std::vector<double> weight, to_doubles(tensor->view()));
-    scale_inputs(weight, linear.layout, in);
-    scale_outputs(weight, linear.layout, out);
-    OP_LET(auto scaled, from_doubles(weight, linear.dtype, linear.dims));
-    if (!scaled) return refusal(linear.node);
-    set_constant(rewriter, linear.node, 1, std::move(*scaled), "weight");
-    touched->push_back(linear.node);
-    if (linear.bias().empty() || ones(out)) continue;
-    OP_LET(std::vector<double> bias, read_bias(linear));
-    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] *= out[o];
-    OP_LET(auto moved_bias, from_doubles(bias, linear.dtype, {static_cast<std::int64_t>(bias.size())}));
-    if (!moved_bias) return refusal(linear.node);
-    if (linear.beta != 1) rewriter.set_attribute(linear.node, "beta", 1.0F);
-    set_constant(rewriter, linear.bias_node, linear.bias_slot, std::move(*moved_bias), "bias");
-  }
-  OP_TRY(rewriter.commit());
+  return std::string();
+}
+
+Result<std::string> ChannelGraph::scale_layer(Rewriter& rewriter, const ChannelLayer& layer,
+                                              const std::vector<double>& in, const std::vector<double>& out) const {
+  const Linear& linear = layer.linear;
+  OP_LET(const auto tensor, graph_.constant(linear.node.input(1)));
+  OP_LET(std::vector<double> weight, to_doubles(tensor->view()));
+  scale_inputs(weight, linear.layout, in);
+  scale_outputs(weight, linear.layout, out);
+  OP_LET(auto scaled, from_doubles(weight, linear.dtype, linear.dims));
+  if (!scaled) return not_finite(linear.node);
+  set_constant(rewriter, linear.node, 1, std::move(*scaled), "weight");
+  if (linear.bias().empty() || all_ones(out)) return std::string();
+  OP_LET(std::vector<double> bias, read_bias(linear));
+  for (std::size_t o = 0; o < bias.size(); ++o) bias[o] *= out[o];
+  OP_LET(auto moved_bias, from_doubles(bias, linear.dtype, {static_cast<std::int64_t>(bias.size())}));
+  if (!moved_bias) return not_finite(linear.node);
+  if (linear.beta != 1) rewriter.set_attribute(linear.node, "beta", 1.0F);
+  set_constant(rewriter, linear.bias_node, linear.bias_slot, std::move(*moved_bias), "bias");
   return std::string();
 }
 

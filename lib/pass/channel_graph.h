@@ -8,6 +8,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -44,6 +45,13 @@ struct ChannelBound {
   ChannelIds ids;
 };
 
+// Layers whose input is divided by `factor` in a Mul of its own, because what makes the value cannot take it.
+struct ChannelInsertion {
+  std::string value;
+  std::vector<std::size_t> layers;  // of ChannelGraph::layers(); all read the value, channels along its last axis
+  std::vector<double> factor;
+};
+
 class ChannelGraph {
  public:
   struct Options {
@@ -65,13 +73,19 @@ class ChannelGraph {
 
   // Divides what makes channel c by factor[root(c)] and multiplies what reads it by the same. Returns the reason why
   // nothing was changed: a weight would not be finite in its type; "" when it was done.
-  Result<std::string> apply(const std::vector<double>& factor, std::vector<Node>* touched);
+  Result<std::string> apply(const std::vector<double>& factor, std::vector<Node>* touched,
+                            std::span<const ChannelInsertion> insertions = {});
 
  private:
   struct Value {
     std::int64_t axis = 0;  // not negative when the rank is known
     ChannelIds ids;
   };
+  Result<std::string> scale_affines(Rewriter& rewriter, const std::vector<double>& factor,
+                                    std::vector<Node>* touched) const;
+  Result<std::string> scale_layer(Rewriter& rewriter, const ChannelLayer& layer, const std::vector<double>& in,
+                                  const std::vector<double>& out) const;
+  std::vector<double> gather(const ChannelIds& ids, const std::vector<double>& factor, bool inverse) const;
   void visit(const Node& node);
   bool visit_layer(const Node& node);
   bool visit_affine(const Node& node);

@@ -86,12 +86,41 @@ OrReason<Linear> describe_linear(const Node& node, const Node& add) {
   return linear;
 }
 
+OrReason<Linear> with_shift(const Node& add) {
+  const Graph& graph = add.graph();
+  for (const std::size_t slot : {0UZ, 1UZ}) {
+    const Node node = graph.producer(add.input(slot));
+    const auto type = graph.constant_type(add.input(1 - slot));
+    if (!is_linear(node) || node.is("MatMul") || !type) continue;
+    if (const auto use = only_use(graph, node.output(0)); !use) return no(use.error());
+    OrReason<Linear> linear = describe_linear(node, {});
+    if (!linear) return linear;
+    // Aligned at the end, the channels must meet axis 1 of the result, which has the rank of the weight.
+    const Dims& dims = type->second;
+    const std::size_t behind = linear->dims.size() - 2, channels = linear->layout.outputs();
+    const auto count = element_count(dims);
+    const bool aligned = dims.size() > behind && dims.size() <= linear->dims.size() &&
+                         dims[dims.size() - 1 - behind] == static_cast<std::int64_t>(channels);
+    if (dims.size() > linear->dims.size() || !(count == 1 || (count == channels && aligned)))
+      return no("what is added behind it is not one number per channel");
+    linear->shift = add;
+    return linear;
+  }
+  return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
+}
+
 Result<Doubles> read_bias(const Linear& linear) {
   Doubles bias(linear.layout.outputs(), 0.0);
+  if (linear.shift) {
+    const std::size_t slot = linear.shift.graph().is_constant(linear.shift.input(1)) ? 1 : 0;
+    OP_LET(const auto tensor, linear.shift.graph().constant(linear.shift.input(slot)));
+    OP_LET(const Doubles values, to_doubles(tensor->view()));
+    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = values[values.size() == 1 ? 0 : o];
+  }
   if (linear.bias().empty()) return bias;
   OP_LET(const auto tensor, linear.node.graph().constant(linear.bias()));
   OP_LET(const Doubles values, to_doubles(tensor->view()));
-  for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = linear.beta * values[values.size() == 1 ? 0 : o];
+  for (std::size_t o = 0; o < bias.size(); ++o) bias[o] += linear.beta * values[values.size() == 1 ? 0 : o];
   return bias;
 }
 

@@ -26,6 +26,7 @@ struct Linear {
   Dims dims = {};
   ChannelLayout layout = {};
   double alpha = 1, beta = 1;
+  Node shift = {};  // an Add of one number per channel behind it, beside its own bias; only with_shift() sets it
 
   std::string bias() const { return bias_node ? std::string(bias_node.input(bias_slot)) : std::string(); }
   const Node& last() const { return bias_node ? bias_node : node; }
@@ -43,7 +44,11 @@ Node add_after(const Node& matmul);
 // the bias one number per output channel or one number.
 OrReason<Linear> describe_linear(const Node& node, const Node& add);
 
-// beta * bias, one number per output channel; zeros when there is none.
+// The Conv, ConvTranspose or Gemm whose only reader is `add`, which adds a constant, one number per output channel (or
+// one): exporters of TensorFlow models leave biases there.
+OrReason<Linear> with_shift(const Node& add);
+
+// beta * bias + shift, one number per output channel; zeros when there is none.
 Result<std::vector<double>> read_bias(const Linear& linear);
 
 // Adds a bias behind a MatMul that has none: its result gets another name, the Add takes the old one.

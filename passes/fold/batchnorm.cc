@@ -7,6 +7,7 @@
 //   a = scale / sqrt(var + epsilon)      s = B - mean * a
 // After a linear op (Conv, ConvTranspose, Gemm, MatMul, MatMul+Add) with output channels o:
 //   W'[o,i] = a[o] * W[o,i]              b'[o] = a[o] * b[o] + s[o]
+// where an Add of one number per channel between the two counts as part of b and goes too.
 // Before one (Conv, Gemm, MatMul, MatMul+Add) with input channels i:
 //   W'[o,i] = W[o,i] * a[i]              b'[o] = b[o] + sum_i W[o,i] * s[i]
 // computed in double and stored in the dtype of the weights. The value between the two must have this one reader and be
@@ -49,8 +50,10 @@ OrReason<Linear> linear_before(const Node& bn) {
     const Node made = graph.producer(maker.input(slot));
     if (made && made.is("MatMul") && add_after(made) == maker) node = made, add = maker;
   }
-  if (!is_linear(node)) return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
+  const bool shifted = !is_linear(node) && maker && maker.is("Add");
+  if (!is_linear(node) && !shifted) return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
   if (const auto use = only_use(graph, bn.input(0)); !use) return no(use.error());
+  if (shifted) return with_shift(maker);
   if (node.is("MatMul") && !is_matrix(graph, node.output(0))) return no("the result of its MatMul is not a matrix");
   return describe_linear(node, add);
 }
@@ -170,7 +173,7 @@ class Fold {
 
   std::string selection(const Linear& linear) const {
     for (const Selection* selection : context_.selections)
-      for (const Node& node : {linear.node, linear.last()})
+      for (const Node& node : {linear.node, linear.shift ? linear.shift : linear.last()})
         if (const std::string reason = selection->refusal(node); !reason.empty())
           return fmt::format("{}: {}", node.label(), reason);
     return {};
@@ -198,6 +201,7 @@ class Fold {
       rewriter.set_input(bn, 1, bias);
       rewriter.remove_last_inputs(bn, 2);
     } else {
+      if (linear.shift) drop_shift(rewriter, linear);
       rewriter.set_output(linear.last(), 0, output);
       rewriter.forget_type(input);
       rewriter.erase(bn);
@@ -210,6 +214,16 @@ class Fold {
     std::string name = rewriter.fresh_value(base);
     rewriter.add_initializer(name, std::move(value));
     return name;
+  }
+
+  // The Add is in the bias now.
+  void drop_shift(Rewriter& rewriter, const Linear& linear) const {
+    const Node& add = linear.shift;
+    rewriter.forget_type(linear.node.output(0));
+    const std::string value(add.input(graph_.is_constant(add.input(1)) ? 1 : 0));
+    if (is_private_constant(graph_, value, [&](const Use& use) { return use.node == add; }))
+      drop_constant(rewriter, graph_, value);
+    rewriter.erase(add);
   }
 
   // The parameters that only this BatchNormalization read, each once.
@@ -248,7 +262,8 @@ PassInfo info_fold_batchnorm() {
        .description =
            "t = Conv(x, W, b); y = BatchNormalization(t, scale, B, mean, var)  =>  y = Conv(x, W', b')\n\n"
            "With a = scale / sqrt(var + epsilon) and s = B - mean * a: into a Conv, ConvTranspose, Gemm, MatMul or "
-           "MatMul+Add before it, W' = a * W and b' = a * b + s over the output channels; into a Conv, Gemm, MatMul "
+           "MatMul+Add before it, W' = a * W and b' = a * b + s over the output channels (an Add of one "
+           "number per channel between the two is part of b and goes too); into a Conv, Gemm, MatMul "
            "or MatMul+Add after it, W' = W * a over the input channels and b' = b + W * s. Computed in double. "
            "Weights that other nodes read are copied first. Never touched: BatchNormalization in training mode or "
            "with spatial=0, inside functions, with parameters, weights or bias that are not constant, next to a "
