@@ -15,7 +15,6 @@ constexpr int kMostRounds = 10;  // the runtime's own limit for each level
 
 // The order of the runtime matters: what an early step merges, a later one no longer finds.
 void optimize(RuntimeGraph& graph, const RuntimeProfile& profile) {
-  runtime::unique_dequantize(graph);
   bool changed = true;
   for (int round = 0; round < kMostRounds && changed; ++round) {
     changed = runtime::drop_identities(graph);

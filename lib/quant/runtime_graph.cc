@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <queue>
 
 namespace onnxpress {
 namespace {
@@ -69,22 +68,27 @@ void RuntimeGraph::unlink(std::size_t item) {
   }
 }
 
+// Depth first from the nodes nobody reads, the last one first, into inputs of higher number first: of two equal nodes
+// the runtime keeps the one that comes first in this order.
 std::vector<std::size_t> RuntimeGraph::order() const {
-  std::vector<std::size_t> waiting(items_.size(), 0), sorted;
-  std::priority_queue<std::size_t, std::vector<std::size_t>, std::greater<>> ready;
-  for (std::size_t i = 0; i < items_.size(); ++i) {
-    if (!items_[i].alive) continue;
-    for (const auto* list : {&items_[i].inputs, &captured_[i]})
-      for (const std::string& value : *list) waiting[i] += producer(value) != kNone;
-    if (waiting[i] == 0) ready.push(i);
-  }
-  while (!ready.empty()) {
-    const std::size_t i = ready.top();
-    ready.pop();
-    sorted.push_back(i);
-    for (const std::string& output : items_[i].outputs)
-      for (const Reader& reader : readers(output))
-        if (--waiting[reader.item] == 0) ready.push(reader.item);
+  std::vector<std::pair<std::size_t, bool>> stack;  // item, and whether all it reads has been visited
+  for (std::size_t i = 0; i < items_.size(); ++i)
+    if (items_[i].alive && edges(i) == 0) stack.emplace_back(i, false);
+  std::vector<bool> visited(items_.size(), false);
+  std::vector<std::size_t> sorted;
+  while (!stack.empty()) {
+    const auto [item, left] = stack.back();
+    stack.pop_back();
+    if (left) sorted.push_back(item);
+    if (left || visited[item]) continue;
+    visited[item] = true;
+    stack.emplace_back(item, true);
+    std::set<std::size_t> sources;
+    for (const auto* list : {&items_[item].inputs, &captured_[item]})
+      for (const std::string& value : *list)
+        if (const std::size_t from = producer(value); from != kNone) sources.insert(from);
+    for (const std::size_t from : sources)
+      if (!visited[from]) stack.emplace_back(from, false);
   }
   return sorted;
 }

@@ -48,7 +48,7 @@ class RuntimeGraph {
   Item& at(std::size_t item) { return items_[item]; }
   const Item& at(std::size_t item) const { return items_[item]; }
   std::size_t size() const { return items_.size(); }
-  std::vector<std::size_t> order() const;  // living items, producers before readers
+  std::vector<std::size_t> order() const;  // living items, producers before readers, as the runtime walks them
 
   std::size_t producer(const std::string& value) const;  // kNone when it is an input or a constant
   const std::set<Reader>& readers(const std::string& value) const;
