@@ -176,6 +176,19 @@ TEST_CASE("the branch of If that is taken is seen, also within a Loop") {
   CHECK(seen[3].index == 1);
 }
 
+TEST_CASE("a branch that the runtime knows to be taken, and merges into the graph around it, is seen") {
+  const Model model = parse(HEAD
+                            "agraph (float[2] x) => (float[2] y) <bool c = {1}> { h = Neg(x) "
+                            "y = If(c) <then_branch = p () => (float[2] u) { d = Add(h, h) u = Neg(d) }, "
+                            "else_branch = q () => (float[2] v) { v = Exp(h) }> }");
+  const auto branches = bodies(model.main());
+  const auto session = watching(model, {{"d", branches[0]}, {"v", branches[1]}, {"y"}});
+  const auto seen = watch(*session, {floats("x", {2}, {1, 2})});
+  REQUIRE(seen.size() == 2);
+  CHECK(std::ranges::contains(seen, Seen{0, {-2, -4}}));
+  CHECK(std::ranges::contains(seen, Seen{2, {2, 4}}));
+}
+
 TEST_CASE("a Scan body is seen once per slice") {
   const Model model = parse(HEAD
                             "agraph (float[3, 2] x, float[2] start) => (float[2] y, float[3, 2] all) "
