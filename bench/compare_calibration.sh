@@ -46,7 +46,7 @@ peer() { # METHOD COUNT -> "SECONDS MB", "out of memory" or "-"
   local line
   line=$(python3 "$bench/peer_calibrate.py" "$model" "$data" --method "$1" --samples "$2" --limit-gb "${PEER_GB:-12}" \
     2>"$work/peer.log") || { line="failed" && tail -3 "$work/peer.log" >&2; }
-  echo "${line:-failed}"
+  tail -n 1 <<<"${line:-failed}" # the peer talks on stdout as well
 }
 
 {

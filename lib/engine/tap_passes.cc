@@ -34,37 +34,26 @@ class Partials final : public Sink {
   std::vector<std::pair<std::size_t, std::any>> all_;
 };
 
-// What serving taps costs with so many samples side by side. Accumulator::bytes() counts the accumulator and one
-// partial, about half each; a partial lives until its sample is committed, and a value in a loop makes several.
+// What serving taps costs with so many samples side by side. Partials are small beside their accumulators, which count
+// one of them (Accumulator::bytes()).
 struct Need {
   std::uint64_t accumulators = 0;
-  std::uint64_t partials = 0;  // of one sample
-  std::uint64_t extra = 0;     // kept by one run
+  std::uint64_t extra = 0;  // kept by one run
   std::uint64_t sample = 0;
 
-  std::uint64_t with(unsigned jobs) const {
-    const std::uint64_t slots = ordered_slots(jobs);
-    return accumulators + (partials + sample) * slots + extra * jobs;
-  }
+  std::uint64_t with(unsigned jobs) const { return accumulators + extra * jobs + sample * ordered_slots(jobs); }
 };
 
 // Takes in the taps of the first sample as long as they fit, and merges at once.
 class Admission final : public Sink {
  public:
   Admission(const TapWork& work, std::vector<State>& states, std::uint64_t sample, unsigned jobs, std::uint64_t limit)
-      : work_(work),
-        states_(states),
-        need_{.sample = sample},
-        jobs_(jobs),
-        limit_(limit),
-        refused_(states.size()),
-        gives_(states.size()) {}
+      : work_(work), states_(states), need_{.sample = sample}, jobs_(jobs), limit_(limit), refused_(states.size()) {}
 
   bool wants(std::size_t tap, std::uint64_t extra) override {
     if (states_[tap] != State::waiting || refused_[tap]) return states_[tap] == State::active;
     Need with = need_;
-    with.accumulators += half(tap);
-    with.partials += half(tap);
+    with.accumulators += work_.bytes(tap);
     with.extra += extra;
     if (any_ && std::max(with.with(jobs_), need_.with(jobs_) + 1) > limit_) {
       refused_[tap] = true;
@@ -77,11 +66,9 @@ class Admission final : public Sink {
   }
 
   void give(std::size_t tap, std::any partial) override {
-    const std::uint64_t before = half(tap);
+    need_.accumulators -= work_.bytes(tap);
     work_.merge(tap, std::move(partial));
-    need_.accumulators += half(tap) - before;
-    need_.partials += half(tap) * (gives_[tap] + 1) - before * std::max<std::uint64_t>(gives_[tap], 1);
-    ++gives_[tap];
+    need_.accumulators += work_.bytes(tap);
   }
 
   // A tap this sample has not shown (in a branch not taken) comes along: its size is not known.
@@ -97,15 +84,12 @@ class Admission final : public Sink {
   }
 
  private:
-  std::uint64_t half(std::size_t tap) const { return work_.bytes(tap) / 2; }
-
   const TapWork& work_;
   std::vector<State>& states_;
   Need need_;
   unsigned jobs_;
   std::uint64_t limit_;
   std::vector<bool> refused_;
-  std::vector<std::uint64_t> gives_;  // so far
   bool any_ = false;
 };
 

@@ -97,7 +97,7 @@ TEST_CASE("taps that exceed the memory limit are collected in several passes, wi
   require_same(record(source, 2, 1 << 20), expected);
   CHECK(source.rewinds == 1);
   source.rewinds = 0;
-  require_same(record(source, 2, 600), expected);
+  require_same(record(source, 2, 300), expected);
   CHECK(source.rewinds > 1);
   CHECK(source.rewinds < kValues.size());
 }
