@@ -2,6 +2,7 @@
 #include "flow/calibrate.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <map>
 #include <memory>
