@@ -111,7 +111,10 @@ void StaticPlanner::consider(const Node& node, PassContext& context) {
                                         node.label(), kApart));
     reason = "it multiplies by constants that lie too far apart for one scale";
   }
-  if (!reason.empty()) keep_float(node, reason);
+  if (!reason.empty()) {
+    keep_float(node, reason);
+    quiet_.insert(node.proto());
+  }
   unit.outputs = node.outputs();
   std::erase(unit.outputs, "");
   if (role != StaticRole::movement && quantizes_results(rules_.target)) {
@@ -245,9 +248,10 @@ std::string StaticPlanner::why_float(const Network& network, const std::vector<b
       if (integer[n] && std::ranges::contains(network.nodes[n].makes, value)) return true;
     return false;
   };
+  const bool asked = kept_.contains(one.node.proto()) && !quiet_.contains(one.node.proto());
   const bool fed =
       !network.nodes[unit].reads.empty() && std::ranges::all_of(network.nodes[unit].reads, is_made_integer);
-  if (!kernel && !fed) return {};
+  if (!kernel && !fed && !asked) return {};
   if (network.obstacles[unit]) return *network.obstacles[unit];
   if (!costs_) return "no integer node reads its result";
   std::vector<bool> with = integer;

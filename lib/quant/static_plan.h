@@ -100,6 +100,7 @@ class StaticPlanner {
   std::vector<StaticNode> units_;   // candidates, in graph order
   const SeenTypes* types_ = nullptr;
   std::unordered_map<const onnx::NodeProto*, std::string> kept_;
+  std::unordered_set<const onnx::NodeProto*> quiet_;  // kept for their own sake: news only beside integer nodes
   std::unordered_set<const onnx::NodeProto*> forced_;
   std::map<std::string, std::string> unfit_;
   std::unordered_set<std::string> warned_;
