@@ -15,6 +15,7 @@ struct Flags {
   CompressFlags common;
   std::map<std::string, std::string> values;  // by option key, as typed
   std::map<std::string, bool> switches;
+  std::map<std::string, std::string> names;  // the flag of each option key
   std::vector<std::string> only, skip;
 };
 
@@ -25,9 +26,19 @@ std::string help_of(const Field& field) {
   return notes.empty() ? field.help : field.help + " (" + join(notes, "; ") + ")";
 }
 
-void add_option(CLI::App* command, const Field& field, Flags& flags) {
-  const std::string flag = flag_of(field.key);
-  assert(command->get_option_no_throw(flag) == nullptr);  // no pass may take the name of a common flag
+// A key with the name of a common flag gets the pass's own name in front: --max-drop is the gate, --mixed-max-drop the
+// option of quant-mixed.
+std::string option_flag(const CLI::App* command, const std::string& pass, const std::string& key) {
+  std::string flag = flag_of(key);
+  if (command->get_option_no_throw(flag) != nullptr)
+    flag = "--" + pass.substr(pass.find('-') + 1) + "-" + flag.substr(2);
+  assert(command->get_option_no_throw(flag) == nullptr);
+  return flag;
+}
+
+void add_option(CLI::App* command, const std::string& pass, const Field& field, Flags& flags) {
+  const std::string flag = option_flag(command, pass, field.key);
+  flags.names[field.key] = flag;
   CLI::Option* const option =
       field.type == "bool"
           ? command->add_flag(flag + ",!--no-" + flag.substr(2), flags.switches[field.key], help_of(field))
@@ -45,12 +56,13 @@ Result<OptionText> typed_value(const Field& field, const std::string& text) {
 Result<Pipeline> single_pass(const CLI::App& command, const PassInfo& info, const Flags& flags) {
   std::vector<std::pair<std::string, OptionText>> options;
   for (const Field& field : info.options) {
-    if (command.count(flag_of(field.key)) == 0) continue;
+    const std::string& flag = flags.names.at(field.key);
+    if (command.count(flag) == 0) continue;
     if (field.type == "bool") {
       options.push_back({field.key, {{flags.switches.at(field.key) ? "true" : "false"}, false}});
     } else {
       auto value = typed_value(field, flags.values.at(field.key));
-      if (!value) return rethrow(std::move(value).error(), flag_of(field.key));
+      if (!value) return rethrow(std::move(value).error(), flag);
       options.emplace_back(field.key, std::move(*value));
     }
   }
@@ -70,7 +82,7 @@ void add_pass(Cli& cli, const PassInfo& info) {
   (*command)->group("Passes, each a command");
   (*command)->footer("More on it: onnxpress passes " + info.name);
   flags->common.add(*command);
-  for (const Field& field : info.options) add_option(*command, field, *flags);
+  for (const Field& field : info.options) add_option(*command, info.name, field, *flags);
   const auto patterns = [&](const char* flag, std::vector<std::string>& out, const char* help) {
     (*command)
         ->add_option(flag, out, help)

@@ -8,6 +8,9 @@
 namespace onnxpress {
 namespace {
 
+// Values of the reference of collect_pairs that are kept between calls when there is no memory limit.
+constexpr std::uint64_t kKeptValues = std::uint64_t{64} << 20;
+
 // The values that a list of taps wants, each once, and who wants it.
 struct Watch {
   std::vector<ObservedValue> values;
@@ -63,7 +66,7 @@ Status EngineActivations::collect(const Model& model, std::span<const Tap> taps)
     watch.add(taps[i].value, taps[i].scope == &model.main() ? nullptr : taps[i].scope, i);
   OP_LET(const auto session, Session::open(model, {.observe = watch.values}));
   TapWork work{.label = "calibration", .taps = taps.size(), .inputs = session->inputs()};
-  work.run = [&](std::span<const NamedTensor> inputs, Sink& sink) -> Status {
+  work.run = [&](std::size_t, std::span<const NamedTensor> inputs, Sink& sink) -> Status {
     return session->observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
       for (const std::size_t tap : watch.taps[index])
         if (sink.wants(tap, 0)) sink.give(tap, taps[tap].accumulator->reduce(value));
@@ -83,36 +86,43 @@ Status EngineActivations::collect_pairs(const Model& a, const Model& b, std::spa
     of_a.push_back(watch_a.add(taps[i].a, nullptr, i));
     watch_b.add(taps[i].b, nullptr, i);
   }
-  OP_LET(const auto session_a, Session::open(a, {.observe = watch_a.values}));
+  OP_TRY(reference_.begin(a, watch_a.values, memory_limit_ == 0 ? kKeptValues : memory_limit_ / 4));
   OP_LET(const auto session_b, Session::open(b, {.observe = watch_b.values}));
-  struct Kept {
-    Tensor tensor;
-    std::size_t readers = 0;
-  };
-  TapWork work{.label = "comparison", .taps = taps.size(), .inputs = session_a->inputs()};
-  work.run = [&](std::span<const NamedTensor> inputs, Sink& sink) -> Status {
-    std::vector<Kept> kept(watch_a.values.size());
+  TapWork work{.label = "comparison", .taps = taps.size(), .inputs = session_b->inputs()};
+  work.run = [&](std::size_t sample, std::span<const NamedTensor> inputs, Sink& sink) -> Status {
+    ReferenceRuns::Values kept(watch_a.values.size());
+    std::vector<std::size_t> readers(kept.size());
     std::vector<bool> wanted(taps.size());
-    OP_TRY(session_a->observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
+    const auto keep = [&](std::size_t index, std::uint64_t bytes, const auto& make) {
       for (const std::size_t tap : watch_a.taps[index]) {
-        wanted[tap] = sink.wants(tap, value.bytes.size());
-        if (wanted[tap] && kept[index].readers++ == 0) kept[index].tensor = copy_of(value);
+        wanted[tap] = sink.wants(tap, bytes);
+        if (wanted[tap] && readers[index]++ == 0) kept[index] = make();
       }
-      return {};
-    }));
+    };
+    if (const ReferenceRuns::Values* known = reference_.recorded(sample)) {
+      for (std::size_t i = 0; i < kept.size(); ++i) keep(i, 0, [&] { return (*known)[i]; });
+    } else {
+      OP_TRY(reference_.session().observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
+        keep(index, value.bytes.size(), [&] { return std::make_shared<const Tensor>(copy_of(value)); });
+        return {};
+      }));
+      reference_.record(sample, kept);
+    }
     return session_b->observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
       for (const std::size_t tap : watch_b.taps[index]) {
         if (!wanted[tap]) continue;
-        Kept& pair = kept[of_a[tap]];
-        sink.give(tap, taps[tap].accumulator->reduce(pair.tensor.view(), value));
-        if (--pair.readers == 0) pair = {};
+        const std::size_t pair = of_a[tap];
+        sink.give(tap, taps[tap].accumulator->reduce(kept[pair]->view(), value));
+        if (--readers[pair] == 0) kept[pair].reset();
       }
       return {};
     });
   };
   work.merge = [&](std::size_t tap, std::any partial) { taps[tap].accumulator->merge(std::move(partial)); };
   work.bytes = [&](std::size_t tap) { return taps[tap].accumulator->bytes(); };
-  return run_passes(work, source_, jobs_, memory_limit_);
+  OP_TRY(run_passes(work, source_, jobs_, memory_limit_));
+  reference_.end();
+  return {};
 }
 
 Status EngineActivations::probe(const Model& model, std::span<const Tap> taps) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/source.h"
+#include "engine/reference_runs.h"
 #include "engine/session.h"
 #include "pass/pass.h"
 
@@ -16,7 +17,8 @@ class EngineActivations : public Activations {
   EngineActivations(SampleSource& source, unsigned jobs, std::uint64_t memory_limit)
       : source_(source), jobs_(jobs), memory_limit_(memory_limit) {}
   Status collect(const Model& model, std::span<const Tap> taps) override;
-  // Model `a` runs first; the tapped values of its run are kept until their counterparts come by.
+  // Model `a` runs first; the tapped values of its run are kept until their counterparts come by. Calls in a row with
+  // the same `a` and the same values of it are cheaper (see reference_runs.h).
   Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) override;
   Status probe(const Model& model, std::span<const Tap> taps) override;
   std::string description() const override;
@@ -25,6 +27,7 @@ class EngineActivations : public Activations {
   SampleSource& source_;
   unsigned jobs_;
   std::uint64_t memory_limit_;
+  ReferenceRuns reference_;
 };
 
 }  // namespace onnxpress

@@ -24,9 +24,9 @@ struct ObservedValue {
 using Observer = std::function<Status(std::size_t index, const TensorView& value)>;
 
 struct SessionOptions {
-  unsigned threads = 1;                    // of one run; the result of a run does not depend on it
-  bool optimize = true;                    // graph optimizations of the runtime
-  std::vector<std::string> taps = {};      // values of the main graph to return besides the outputs
+  unsigned threads = 1;                                  // of one run; the result of a run does not depend on it
+  bool optimize = true;                                  // graph optimizations of the runtime
+  std::vector<std::string> taps = {};                    // values of the main graph to return besides the outputs
   std::vector<std::string> initializers_as_inputs = {};  // fed at every run instead of taken from the model
   // Not empty: the session is for observe() and runs only what these values depend on, without the model's outputs.
   std::vector<ObservedValue> observe = {};

@@ -35,15 +35,16 @@ class Partials final : public Sink {
 };
 
 // What serving taps costs with so many samples side by side. Accumulator::bytes() counts the accumulator and one
-// partial, about half each; a partial lives until its sample is committed.
+// partial, about half each; a partial lives until its sample is committed, and a value in a loop makes several.
 struct Need {
-  std::uint64_t accumulators = 0;  // sum of Accumulator::bytes()
-  std::uint64_t extra = 0;         // kept by one run
+  std::uint64_t accumulators = 0;
+  std::uint64_t partials = 0;  // of one sample
+  std::uint64_t extra = 0;     // kept by one run
   std::uint64_t sample = 0;
 
   std::uint64_t with(unsigned jobs) const {
     const std::uint64_t slots = ordered_slots(jobs);
-    return accumulators / 2 * (1 + slots) + extra * jobs + sample * slots;
+    return accumulators + (partials + sample) * slots + extra * jobs;
   }
 };
 
@@ -51,12 +52,19 @@ struct Need {
 class Admission final : public Sink {
  public:
   Admission(const TapWork& work, std::vector<State>& states, std::uint64_t sample, unsigned jobs, std::uint64_t limit)
-      : work_(work), states_(states), need_{.sample = sample}, jobs_(jobs), limit_(limit), refused_(states.size()) {}
+      : work_(work),
+        states_(states),
+        need_{.sample = sample},
+        jobs_(jobs),
+        limit_(limit),
+        refused_(states.size()),
+        gives_(states.size()) {}
 
   bool wants(std::size_t tap, std::uint64_t extra) override {
     if (states_[tap] != State::waiting || refused_[tap]) return states_[tap] == State::active;
     Need with = need_;
-    with.accumulators += work_.bytes(tap);
+    with.accumulators += half(tap);
+    with.partials += half(tap);
     with.extra += extra;
     if (any_ && std::max(with.with(jobs_), need_.with(jobs_) + 1) > limit_) {
       refused_[tap] = true;
@@ -69,9 +77,11 @@ class Admission final : public Sink {
   }
 
   void give(std::size_t tap, std::any partial) override {
-    need_.accumulators -= work_.bytes(tap);
+    const std::uint64_t before = half(tap);
     work_.merge(tap, std::move(partial));
-    need_.accumulators += work_.bytes(tap);
+    need_.accumulators += half(tap) - before;
+    need_.partials += half(tap) * (gives_[tap] + 1) - before * std::max<std::uint64_t>(gives_[tap], 1);
+    ++gives_[tap];
   }
 
   // A tap this sample has not shown (in a branch not taken) comes along: its size is not known.
@@ -87,12 +97,15 @@ class Admission final : public Sink {
   }
 
  private:
+  std::uint64_t half(std::size_t tap) const { return work_.bytes(tap) / 2; }
+
   const TapWork& work_;
   std::vector<State>& states_;
   Need need_;
   unsigned jobs_;
   std::uint64_t limit_;
   std::vector<bool> refused_;
+  std::vector<std::uint64_t> gives_;  // so far
   bool any_ = false;
 };
 
@@ -110,6 +123,7 @@ class Passes {
 
  private:
   struct Slot {
+    std::size_t sample = 0;
     std::optional<Batch> batch;
     std::optional<Partials> partials;
   };
@@ -122,7 +136,7 @@ class Passes {
     unsigned jobs = jobs_;
     if (limit_ != 0) {
       Admission admission(work_, states_, bytes_of(*first), jobs, limit_);
-      OP_TRY(work_.run(first->inputs, admission));
+      OP_TRY(work_.run(0, first->inputs, admission));
       admission.finish();
       jobs = admission.jobs_that_fit();
       progress.tick(first->samples);
@@ -135,17 +149,19 @@ class Passes {
 
   Status rest(std::optional<Batch> first, unsigned jobs, Progress& progress) {
     std::vector<Slot> slots(ordered_slots(jobs));
+    std::size_t next = first ? 0 : 1;
     const auto fetch = [&](std::size_t slot) -> Result<bool> {
       std::optional<Batch> batch = std::exchange(first, std::nullopt);
       if (!batch) {
         OP_LET(batch, samples_.next());
       }
+      slots[slot].sample = next++;
       slots[slot].partials.emplace(states_);
       slots[slot].batch = std::move(batch);
       return slots[slot].batch.has_value();
     };
     const auto work = [&](std::size_t slot) -> Status {
-      OP_TRY(work_.run(slots[slot].batch->inputs, *slots[slot].partials));
+      OP_TRY(work_.run(slots[slot].sample, slots[slot].batch->inputs, *slots[slot].partials));
       slots[slot].batch->inputs.clear();
       return {};
     };

@@ -23,12 +23,13 @@ class Sink {
 };
 
 struct TapWork {
-  std::string label;                // for progress
-  std::size_t taps = 0;             // how many
-  std::vector<ValueInfo> inputs;    // of the model
-  std::function<Status(std::span<const NamedTensor> inputs, Sink& sink)> run = {};  // thread-safe
-  std::function<void(std::size_t tap, std::any partial)> merge = {};                 // in sample order
-  std::function<std::uint64_t(std::size_t tap)> bytes = {};                          // Accumulator::bytes()
+  std::string label;              // for progress
+  std::size_t taps = 0;           // how many
+  std::vector<ValueInfo> inputs;  // of the model
+  // Runs one sample, counted from 0 in each pass. Thread-safe.
+  std::function<Status(std::size_t sample, std::span<const NamedTensor> inputs, Sink& sink)> run = {};
+  std::function<void(std::size_t tap, std::any partial)> merge = {};  // in sample order
+  std::function<std::uint64_t(std::size_t tap)> bytes = {};           // Accumulator::bytes()
 };
 
 // Runs every sample of the source by itself, `jobs` of them side by side. With a limit (0 = none), the first sample

@@ -89,15 +89,6 @@ std::optional<double> metric_drop(Metric metric, double before, double after) {
   }
 }
 
-std::optional<std::size_t> arg_max(std::span<const float> scores) {
-  std::optional<std::size_t> best;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (std::isnan(scores[i])) continue;
-    if (!best || scores[i] > scores[*best]) best = i;
-  }
-  return best;
-}
-
 bool in_top_k(std::span<const float> scores, std::size_t label, std::size_t k) {
   assert(label < scores.size());
   const float own = scores[label];
@@ -105,21 +96,6 @@ bool in_top_k(std::span<const float> scores, std::size_t label, std::size_t k) {
   std::size_t ahead = 0;
   for (std::size_t i = 0; i < scores.size(); ++i) ahead += scores[i] > own || (scores[i] == own && i < label);
   return ahead < k;
-}
-
-std::optional<ScoreShape> score_shape(const TensorView& tensor, bool per_position) {
-  if (!is_float(tensor.dtype)) return std::nullopt;
-  const auto dims = tensor.dims;
-  if (std::ranges::any_of(dims, [](std::int64_t dim) { return dim <= 0; })) return std::nullopt;
-  const auto size = [&](std::size_t axis) { return static_cast<std::size_t>(dims[axis]); };
-  if (per_position) {
-    if (dims.size() != 3 || dims[2] < 2) return std::nullopt;
-    return ScoreShape{size(0) * size(1), size(2)};
-  }
-  if (dims.size() < 2 || dims.size() == 3 || dims[1] < 2) return std::nullopt;
-  for (const std::int64_t dim : dims.subspan(2))
-    if (dim != 1) return std::nullopt;
-  return ScoreShape{size(0), size(1)};
 }
 
 Status TopK::add(std::span<const float> scores, std::size_t classes, std::span<const std::int64_t> labels) {

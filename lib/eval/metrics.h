@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "num/scores.h"
 #include "num/tensor.h"
 
 namespace onnxpress {
@@ -27,19 +28,8 @@ Result<Metric> metric_from_name(std::string_view name);  // error usage with "di
 // (91.75 -> 91.70 is 0.05); relative percent for perplexity (4.60 -> 4.65 is 1.09); empty for sqnr.
 std::optional<double> metric_drop(Metric metric, double before, double after);
 
-// Index of the largest score, the first one at ties; NaN never wins. Empty when there is no number.
-std::optional<std::size_t> arg_max(std::span<const float> scores);
 // Whether fewer than k classes rank before `label`. Ties go to the lower index, as in arg_max. False for a NaN score.
 bool in_top_k(std::span<const float> scores, std::size_t label, std::size_t k);
-
-// Where the class scores of a tensor are: rows x classes, row-major. Accepted: [N, C] and, as pooling leaves them,
-// [N, C, 1, 1, ...] with C >= 2; or [N, S, C] when `per_position`. Empty for every other shape ([N, C, 1] is more
-// often a list of boxes) and for non-float types.
-struct ScoreShape {
-  std::size_t rows = 0;
-  std::size_t classes = 0;
-};
-std::optional<ScoreShape> score_shape(const TensorView& tensor, bool per_position);
 
 // Top-k over labelled rows.
 struct TopK {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <onnx/defs/schema.h>
+#include <onnx/onnx_pb.h>
 
 #include <algorithm>
 #include <array>
@@ -88,6 +89,7 @@ Result<bool> upconvert(Model& model, std::int64_t opset, UpconvertLog* log) {
   if (log != nullptr) *log = std::move(own);
   OP_TRY(std::move(status));
   OP_TRY(step.rewriters.commit());
+  for (const auto& [node, name] : step.names) node.proto()->set_name(name);
   model.set_opset("", opset);
   if (model.ir_version() < ir_version_for(opset)) model.set_ir_version(ir_version_for(opset));
   return true;

@@ -102,6 +102,10 @@ std::string convert_slice(OpsetStep& step, const Node& node, std::string& what) 
   if (!step.crosses(10)) return {};
   std::size_t slot = 1;
   for (const char* key : {"starts", "ends", "axes"}) ints_to_input(step, node, key, slot++);
+  // ONNX Runtime 1.21 fuses slices of one value (opset 10 and later) and names the results after them: without names it
+  // refuses the model because two nodes have the same.
+  if (node.name().empty())
+    step.names.emplace_back(node, step.rewriters.of(node.graph()).fresh_node(fmt::format("Slice_{}", node.output(0))));
   what = "starts, ends and axes became inputs";
   return {};
 }

@@ -24,6 +24,7 @@ class OpsetStep {
 
   const std::int64_t from, to;
   Rewriters rewriters;
+  std::vector<std::pair<Node, std::string>> names;  // for nodes without one that need it
 
  private:
   std::map<std::tuple<const Graph*, DType, Dims, std::string>, std::string> constants_;

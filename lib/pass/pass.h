@@ -108,6 +108,8 @@ struct PassInfo {
   bool idempotent = true;   // running it again changes nothing
   bool lossy = false;       // outputs may differ beyond float rounding
   bool needs_data = false;  // fails without --data
+  // Options that make the samples unnecessary although needs_data is set (null = none do).
+  std::function<bool(const void* options)> spares_data = {};
   bool quantizes = false;   // turns weights or activations into integers: the model before it is kept as reference
   std::vector<Field> options = {};
   std::function<std::shared_ptr<void>()> make_options = {};

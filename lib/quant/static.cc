@@ -61,7 +61,7 @@ class StaticQuantizer {
   void override(const Node& node, StaticPlanner& planner) {
     const auto found = settings_.per_node.find(node.label());
     if (found == settings_.per_node.end() || !planner.knows(node)) return;
-    if (found->second == NodeFormat::real) planner.keep_float(node, "it was asked to stay float");
+    if (found->second == NodeFormat::float32) planner.keep_float(node, "it was asked to stay float");
     if (found->second == NodeFormat::int8 || found->second == NodeFormat::int4) planner.force(node);
     if (found->second != NodeFormat::int16) return;
     planner.keep_float(node, "");

@@ -6,6 +6,7 @@
 
 #include "calib/ranges.h"
 #include "pass/pass.h"
+#include "quant/node_format.h"
 #include "quant/static_plan.h"
 #include "quant/target.h"
 #include "quant/weight.h"
@@ -13,14 +14,6 @@
 namespace onnxpress {
 
 enum class WeightFormat { int8, uint8, int4 };
-
-// What one node is to become, instead of what the settings say.
-enum class NodeFormat {
-  real,   // stays float
-  int4,   // 4-bit weights, 8-bit activations
-  int8,   // 8-bit weights and activations, whatever it costs
-  int16,  // 8-bit weights, 16-bit activations; runtimes compute it in float
-};
 
 struct StaticSettings {
   bool per_channel = true;  // one weight scale per output channel (opset 13 and later)
@@ -33,7 +26,7 @@ struct StaticSettings {
   bool attention = false;  // products of two activations and Softmax too
   RangeSettings ranges = {};
   const RangeTable* known = nullptr;                // ranges measured earlier; what it lacks is measured
-  std::map<std::string, NodeFormat> per_node = {};  // by node label
+  std::map<std::string, NodeFormat> per_node = {};  // by node label: instead of what the rest says
 };
 
 // Quantizes the nodes that context.selected() lets it touch, in the main graph and in bodies of If, Loop and Scan;

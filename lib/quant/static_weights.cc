@@ -13,7 +13,6 @@ namespace onnxpress {
 namespace {
 
 constexpr std::uint64_t kLeastStored = 1024;  // elements; of less, the nodes that fold it back take as much room
-constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weights in work without --memory-limit
 
 // The bias as floats, one per channel, beta included.
 Result<std::vector<float>> read_bias(const Node& node, std::size_t channels) {
@@ -99,11 +98,10 @@ bool StaticWeights::add_stored(const Node& node) {
 Status StaticWeights::write(QdqWriters& writers, Rewriters& rewriters, PassContext& context) const {
   std::uint64_t largest = 0;
   for (const WeightJob& job : jobs_) largest = std::max(largest, peak_bytes(job));
-  const std::uint64_t budget = context.memory_limit == 0 ? kInFlight : context.memory_limit;
   WeightStore store(model_, rewriters);
   std::vector<Written> written(jobs_.size());
   OP_TRY(execute_and_commit<QuantizedWeight>(
-      jobs_.size(), jobs_within(context.jobs, largest, budget),
+      jobs_.size(), weight_jobs(context.jobs, largest, context.memory_limit),
       [&](std::size_t i) { return quantize_weight(jobs_[i]); },
       [&](std::size_t i, QuantizedWeight weight) -> Status {
         const WeightJob& job = jobs_[i];

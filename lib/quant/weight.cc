@@ -1,6 +1,7 @@
 #include "quant/weight.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -11,8 +12,15 @@
 namespace onnxpress {
 namespace {
 
-// Channels handled at once: where they are neighbours in memory, one cache line of each row is read once.
-constexpr std::size_t kStrip = 16;
+// Channels handled at once: where they are neighbours in memory, a few cache lines of each row are read together.
+constexpr std::size_t kStrip = 64;
+
+// A transposition walks in tiles, so that what it reads and what it writes are whole cache lines.
+constexpr std::size_t kTile = 16;
+template <class Fn>
+void for_each_tile(std::size_t length, const Fn& fn) {
+  for (std::size_t begin = 0; begin < length; begin += kTile) fn(begin, std::min(kTile, length - begin));
+}
 
 // A weight as output channels, each a row of `length` values along the reduction.
 struct Geometry {
@@ -40,11 +48,16 @@ class Strip {
     if (!copied_) return;
     const std::size_t count = std::min(kStrip, geometry_.channels - first), length = geometry_.length;
     const std::size_t positions = length / geometry_.inputs;
-    for (std::size_t k = 0; k < length; ++k) {
-      const std::size_t from = reorder_ ? k % geometry_.inputs * positions + k / geometry_.inputs : k;
-      const float* base = &weight_[geometry_.at(first, from)];
-      for (std::size_t c = 0; c < count; ++c) values_[c * length + k] = base[c * geometry_.inner];
-    }
+    for_each_tile(length, [&](std::size_t begin, std::size_t size) {
+      std::array<const float*, kTile> from;
+      for (std::size_t j = 0; j < size; ++j) {
+        const std::size_t k = begin + j;
+        const std::size_t at = reorder_ ? k % geometry_.inputs * positions + k / geometry_.inputs : k;
+        from[j] = &weight_[geometry_.at(first, at)];
+      }
+      for (std::size_t c = 0; c < count; ++c)
+        for (std::size_t j = 0; j < size; ++j) values_[c * length + begin + j] = from[j][c * geometry_.inner];
+    });
   }
   std::span<const float> row(std::size_t c) const {
     return copied_ ? std::span(values_).subspan(c * geometry_.length, geometry_.length)
@@ -210,21 +223,33 @@ class Quantizer {
     return static_cast<std::size_t>(std::ranges::count(raised, true));
   }
 
-  // Puts the codes of elements [k, k + run) of channel c where they are stored.
-  void store(std::span<const std::byte> run, std::size_t c, std::size_t k, std::span<std::byte> out) const {
-    const std::size_t length = geometry_.length, inner = geometry_.inner;
-    std::size_t base = c * length + k, step = 1;
-    if (job_.transpose && job_.channel_axis == 0) {
-      step = geometry_.channels / static_cast<std::size_t>(job_.blocks);  // rows of one direction
-      base = (c / step * length + k) * step + c % step;
-    } else if (!job_.transpose && inner == 1) {
-      step = geometry_.channels;
-      base = k * step + c;
-    } else if (!job_.transpose && inner != length) {
-      for (std::size_t j = 0; j < run.size(); ++j) out[geometry_.at(c, k + j)] = run[j];
+  // Puts the codes of channels [first, first + count), channel by channel in `codes`, where they are stored.
+  void store(std::span<const std::byte> codes, std::size_t first, std::size_t count, std::span<std::byte> out) const {
+    const std::size_t length = geometry_.length;
+    const bool rows = job_.transpose ? job_.channel_axis != 0 : geometry_.inner == length;
+    if (rows) {
+      std::ranges::copy(codes.first(count * length), out.begin() + static_cast<std::ptrdiff_t>(first * length));
       return;
     }
-    for (std::size_t j = 0; j < run.size(); ++j) out[base + j * step] = run[j];
+    const std::size_t step = !job_.transpose ? geometry_.inner : 1;  // from channel to channel
+    for_each_tile(length, [&](std::size_t begin, std::size_t size) {
+      if (job_.transpose && job_.blocks > 1) {
+        for (std::size_t k = begin; k < begin + size; ++k)
+          for (std::size_t c = 0; c < count; ++c) out[in_directions(first + c, k)] = codes[c * length + k];
+        return;
+      }
+      std::array<std::byte*, kTile> to;
+      for (std::size_t j = 0; j < size; ++j)
+        to[j] = &out[job_.transpose ? (begin + j) * geometry_.channels + first : geometry_.at(first, begin + j)];
+      for (std::size_t c = 0; c < count; ++c)
+        for (std::size_t j = 0; j < size; ++j) to[j][c * step] = codes[c * length + begin + j];
+    });
+  }
+
+  // Transposed one direction of a recurrent weight at a time.
+  std::size_t in_directions(std::size_t c, std::size_t k) const {
+    const std::size_t rows = geometry_.channels / static_cast<std::size_t>(job_.blocks);
+    return (c / rows * geometry_.length + k) * rows + c % rows;
   }
 
   Dims stored_dims() const {
@@ -237,11 +262,12 @@ class Quantizer {
     const bool is_signed = codes_.min < 0;
     Tensor codes(is_signed ? DType::i8 : DType::u8, stored_dims());
     const auto bytes = codes.mutable_bytes();
-    std::vector<std::byte> run_codes(std::min(block_, geometry_.length));
+    const std::size_t length = geometry_.length;
+    std::vector<std::byte> strip(std::min(kStrip, geometry_.channels) * length);
     double noise = 0, signal = 0;
-    std::size_t c = 0, k = 0;
+    std::size_t first = 0, filled = 0;  // channels before the strip, codes in it
     for_each_run(false, [&](std::span<const float> run, std::size_t i) {
-      auto* raw = run_codes.data();
+      auto* raw = strip.data() + filled;
       if (is_signed) {
         quantize_span(run, params_[i], codes_, std::span(reinterpret_cast<std::int8_t*>(raw), run.size()));
       } else {
@@ -249,11 +275,12 @@ class Quantizer {
       }
       noise += quantization_error(run, params_[i], codes_);
       signal += sum_of_squares(run);
-      store(std::span(run_codes).first(run.size()), c, k, bytes);
-      k += run.size();
-      if (k < geometry_.length) return;
-      k = 0;
-      ++c;
+      filled += run.size();
+      const std::size_t count = std::min(kStrip, geometry_.channels - first);
+      if (filled < count * length) return;
+      store(strip, first, count, bytes);
+      first += count;
+      filled = 0;
     });
     out.sqnr_db =
         noise == 0 ? std::numeric_limits<float>::infinity() : static_cast<float>(10 * std::log10(signal / noise));
@@ -335,7 +362,7 @@ std::uint64_t peak_bytes(const WeightJob& job) {
   const auto channels = dims.empty() ? 1 : dims[static_cast<std::size_t>(job.channel_axis)];
   const std::uint64_t copied = static_cast<std::uint64_t>(std::clamp<std::int64_t>(channels, 1, kStrip));
   return elements * (type->first == DType::f32 ? 5 : 7) +
-         elements / std::max<std::uint64_t>(1, static_cast<std::uint64_t>(channels)) * copied * 4;
+         elements / std::max<std::uint64_t>(1, static_cast<std::uint64_t>(channels)) * copied * 5;
 }
 
 }  // namespace onnxpress

@@ -75,16 +75,17 @@ Tensor WeightStore::packed(const Tensor& codes) {
   return Tensor(DType::u8, {static_cast<std::int64_t>(bytes.size())}, std::vector(bytes.begin(), bytes.end()));
 }
 
-Result<std::string> WeightStore::table(DType codes, DType to) {
-  std::string& name = tables_[{codes, to}];
+Result<std::string> WeightStore::table(DType codes, DType to, std::int32_t zero_point) {
+  std::string& name = tables_[{codes, to, zero_point}];
   if (!name.empty()) return name;
   std::vector<float> values;
   for (int byte = 0; byte < 256; ++byte)
     for (const int code : {byte & 15, byte >> 4})
-      values.push_back(static_cast<float>(codes == DType::i4 && code > 7 ? code - 16 : code));
+      values.push_back(static_cast<float>((codes == DType::i4 && code > 7 ? code - 16 : code) - zero_point));
   OP_LET(Tensor table, convert(Tensor::of_floats({256, 2}, values).view(), to));
   Graph& main = model_.main();
-  const std::string base = fmt::format("{}_pairs_as_{}", dtype_name(codes), dtype_name(to));
+  const std::string base = fmt::format("{}_pairs_{}{}", dtype_name(codes), dtype_name(to),
+                                       zero_point == 0 ? "" : fmt::format("_less_{}", zero_point));
   // A table of an earlier run is as good as a new one.
   if (const Initializer old = main.initializer(base); old && !main.is_input(base)) {
     OP_LET(const Tensor value, old.read());

@@ -38,8 +38,8 @@ class WeightStore {
   // an initializer.
   Result<std::string> unpack(Graph& scope, std::string_view name, const Tensor& codes, DType to);
 
-  // The initializer [256, 2] that `unpack` reads, in the main graph.
-  Result<std::string> table(DType codes, DType to);
+  // The initializer [256, 2] of the main graph with the two codes of every byte, less a zero point.
+  Result<std::string> table(DType codes, DType to, std::int32_t zero_point = 0);
   // The bytes of 4-bit codes as a uint8 tensor [bytes].
   static Tensor packed(const Tensor& codes);
 
@@ -49,7 +49,7 @@ class WeightStore {
 
   Model& model_;
   Rewriters& rewriters_;
-  std::map<std::pair<DType, DType>, std::string> tables_;
+  std::map<std::tuple<DType, DType, std::int32_t>, std::string> tables_;
 };
 
 }  // namespace onnxpress

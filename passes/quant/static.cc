@@ -40,7 +40,8 @@ class QuantStatic final : public Pass {
             "store", &StaticSettings::store,
             "weights of nodes that stay float because integers do not pay become int8 in the file and float again when "
             "the model is loaded")
-        .add("attention", &StaticSettings::attention, "products of two activations, and Softmax, in integers too");
+        .add("attention", &StaticSettings::attention, "products of two activations, and Softmax, in integers too")
+        .add_part(&StaticSettings::ranges);
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -70,6 +71,7 @@ PassInfo info_quant_static() {
        .references = {"Jacob et al., arXiv 1712.05877", "ONNX QuantizeLinear, DequantizeLinear"},
        .lossy = true,
        .needs_data = true,
+       .spares_data = [](const void* o) { return !static_cast<const StaticSettings*>(o)->ranges.stats.empty(); },
        .quantizes = true});
 }
 

@@ -32,9 +32,9 @@ const std::map<std::string, std::set<std::string>> kMayUse = {
     {"engine", {"base", "num", "ir", "io", "pass", "data"}},
     {"eval", {"base", "num", "ir", "pass", "data", "engine"}},
     {"report", {"base", "num", "ir", "pass", "data", "engine", "eval"}},
-    {"flow", {"base", "num", "ir", "io", "pass", "data", "engine", "eval", "report"}},
+    {"flow", {"base", "num", "ir", "io", "pass", "calib", "quant", "data", "engine", "eval", "report"}},
     {"passes", {"base", "num", "ir", "pass", "calib", "quant"}},
-    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "data", "engine", "eval", "report", "flow"}},
+    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "quant", "data", "engine", "eval", "report", "flow"}},
 };
 
 // Third-party headers that only some layers (or one file) may see, by the beginning of the include.

@@ -32,11 +32,12 @@ Pipeline parse_pipeline(const std::string& text) {
 std::vector<std::string> variants(const PassInfo& info) {
   std::vector<std::string> texts = {info.name};
   if (info.example != info.name) texts.push_back(info.example);
-  for (const Field& field : info.options) texts.push_back(info.name + "{" + field.key + "=" + other_value(field) + "}");
+  for (const Field& field : info.options)
+    if (!names_a_file(field)) texts.push_back(info.name + "{" + field.key + "=" + other_value(field) + "}");
   // Most test models are small: with every weight worth the effort, more happens.
   if (std::ranges::contains(info.options, "min_elements", &Field::key))
     for (const Field& field : info.options)
-      if (field.key != "min_elements")
+      if (field.key != "min_elements" && !names_a_file(field))
         texts.push_back(info.name + "{min_elements=0 " + field.key + "=" + other_value(field, 1) + "}");
   return texts;
 }

@@ -10,6 +10,9 @@
 
 namespace onnxpress::testing {
 
+// A file to read: there is none to name here.
+inline bool names_a_file(const Field& field) { return field.type == "text" && field.help.starts_with("file "); }
+
 // Canonical text of the k-th such value; enums and numbers have several.
 inline std::string other_value(const Field& field, std::size_t k = 0) {
   if (field.type == "bool") return field.fallback == "true" ? "false" : "true";

@@ -60,7 +60,8 @@ class PipelineMaker {
     const PassInfo& info = *dice_.pick(passes_);
     std::vector<std::string> options;
     for (const Field& field : info.options)
-      if (dice_.chance(3)) options.push_back(field.key + "=" + other_value(field, dice_.below(2)));
+      if (dice_.chance(3) && !names_a_file(field))
+        options.push_back(field.key + "=" + other_value(field, dice_.below(2)));
     if (dice_.chance(5)) options.push_back((dice_.chance(2) ? "only=" : "skip=") + selector());
     return info.name + (options.empty() ? "" : "{" + join(options, " ") + "}");
   }
