@@ -91,6 +91,7 @@ class StaticPlanner {
   CutValue conversions_of(const std::string& value, bool float_reader) const;
   std::string why_float(const Network& network, const std::vector<bool>& integer, std::size_t unit) const;
   std::vector<std::size_t> surrounded(const Network& network, const std::vector<bool>& integer) const;
+  void drop_without_kernel(const Network& network, std::vector<bool>& integer) const;
   StaticPlan finish(std::vector<StaticNode> chosen) const;
   StaticPlan plan_inputs() const;
 
