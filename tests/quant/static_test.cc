@@ -107,7 +107,7 @@ TEST_CASE("a Conv that stays float between integer ones is not quantized by the 
   const std::string source =
       X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " + conv_weights("w3", "b3", 3) +
       "> { c = Conv " PADS "(x, w1, b1) d = Conv " PADS "(c, w2, b2) y = Conv " PADS "(d, w3, b3) }";
-  const Done done = quantize(source, kX8, with([](StaticSettings& s) { s.per_node["Conv->d"] = NodeFormat::real; }));
+  const Done done = quantize(source, kX8, with([](StaticSettings& s) { s.per_node["Conv->d"] = NodeFormat::float32; }));
   const OpCounts ops = runtime_ops(done.model);
   INFO(text(ops));
   CHECK(count(ops, "QLinearConv") == 2);
@@ -118,7 +118,7 @@ TEST_CASE("a Conv that stays float between integer ones is not quantized by the 
 TEST_CASE("per node: float, int4 and int16 beside int8") {
   const Done done = quantize(kTwo, kX8, with([](StaticSettings& s) {
                                s.per_node["Conv->c"] = NodeFormat::int4;
-                               s.per_node["Conv->y"] = NodeFormat::real;
+                               s.per_node["Conv->y"] = NodeFormat::float32;
                              }));
   CHECK(done.model.main().initializer("w2").dtype() == DType::f32);
   CHECK_FALSE(done.model.main().initializer("w1"));
