@@ -63,7 +63,7 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
     return producer ? rewriter_.insert_after(producer, std::move(spec)) : rewriter_.prepend(std::move(spec));
   };
   // What the rest of the model reads: the dequantized value, or as half-precision what is made of it.
-  std::string source = value;
+  std::string source = current(value);
   std::string outside = rewriter_.fresh_value(value + (back_to_half ? "_half" : "_dequantized"));
   if (made_integer && (!half || back_to_half) && !rewriter_.replace_uses(value, outside)) {
     // The name belongs to the outside: the producer's result takes another one.
@@ -78,7 +78,7 @@ void QdqWriter::quantize(const std::string& value, const std::string& root, cons
   if (half && !made_integer) {
     source = rewriter_.fresh_value(value + "_float");
     place({.op = "Cast",
-           .inputs = {value},
+           .inputs = {current(value)},
            .outputs = {source},
            .attributes = cast_to(DType::f32),
            .name = rewriter_.fresh_node(value + "_Cast")});
@@ -149,8 +149,8 @@ void QdqWriter::to_half(const Node& node) {
                                 .name = rewriter_.fresh_node(value + "_Cast")});
 }
 
-std::string QdqWriter::current(const Node& node, std::size_t slot) const {
-  std::string value(node.input(slot));
+std::string QdqWriter::current(const std::string& value) const {
+  if (outer_ != nullptr && !graph_.defines(value)) return outer_->current(value);
   const auto found = outside_.find(value);
   return found == outside_.end() ? value : found->second;
 }
@@ -161,7 +161,7 @@ void QdqWriter::read_privately(const Node& node, std::size_t slot, const CodePar
   const std::string codes = rewriter_.fresh_value(value + "_quantized");
   const std::string dequantized = rewriter_.fresh_value(value + "_dequantized");
   rewriter_.insert_before(node, {.op = "QuantizeLinear",
-                                 .inputs = {current(node, slot), names.scale, names.zero_point},
+                                 .inputs = {current(value), names.scale, names.zero_point},
                                  .outputs = {codes},
                                  .domain = domain_of(params.dtype),
                                  .name = rewriter_.fresh_node(value + "_QuantizeLinear")});

@@ -27,7 +27,9 @@ struct StoredWeight {
 
 class QdqWriter {
  public:
-  QdqWriter(Graph& graph, Rewriter& rewriter) : graph_(graph), rewriter_(rewriter) {}
+  // `outer` writes the scope around this one; it must be done with the values that this one reads.
+  QdqWriter(Graph& graph, Rewriter& rewriter, const QdqWriter* outer = nullptr)
+      : graph_(graph), rewriter_(rewriter), outer_(outer) {}
 
   struct Place {
     bool made_integer = false;  // an integer node makes the value, so every reader takes what is dequantized
@@ -55,8 +57,6 @@ class QdqWriter {
   std::string bias(const Node& reader, const std::string& name, Tensor codes, const std::vector<float>& scales);
   // The result of an integer node that gives floats, for readers that know it as float16.
   void to_half(const Node& node);
-  // What input `slot` of the node reads now.
-  std::string current(const Node& node, std::size_t slot) const;
   // Codes and back in front of one input of the node alone.
   void read_privately(const Node& node, std::size_t slot, const CodeParams& params);
   // A constant operand as codes.
@@ -66,6 +66,8 @@ class QdqWriter {
   struct Names {
     std::string scale, zero_point;
   };
+  // What readers of a value read now.
+  std::string current(const std::string& value) const;
   const Names& params_of(const std::string& root, const CodeParams& params);
   std::string add_constant(const std::string& base, Tensor value);
   // 16-bit codes belong to the standard operators from opset 21 on, before that to those of ONNX Runtime.
@@ -73,6 +75,7 @@ class QdqWriter {
 
   Graph& graph_;
   Rewriter& rewriter_;
+  const QdqWriter* outer_;
   std::map<std::string, Names> params_;             // by root
   std::map<std::string, std::string> codes_;        // value -> its codes
   std::map<std::string, std::string> dequantized_;  // value -> what integer nodes read

@@ -165,7 +165,7 @@ class StaticQuantizer {
         const float scale = params.at(plan.root(std::string(unit.node.input(0)))).affine.scale;
         OP_TRY(weights.add(unit, scale, weight_format(unit.node)));
       }
-      OP_TRY(emit_codes(plan, params, types_, code_rules_, writers.of(*plan.graph), rewriters.of(*plan.graph)));
+      OP_TRY(emit_codes(plan, params, types_, code_rules_, wide_, writers.of(*plan.graph), rewriters.of(*plan.graph)));
     }
     for (const StaticPlan& plan : plans_)
       for (const StaticLeft& left : plan.left) {

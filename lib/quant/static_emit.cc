@@ -12,8 +12,8 @@ constexpr std::int64_t kPerChannelOpset = 13;
 class Emitter {
  public:
   Emitter(const StaticPlan& plan, const RootParams& params, const SeenTypes& types, const CodeRules& rules,
-          QdqWriter& writer, Rewriter& rewriter)
-      : plan_(plan), params_(params), types_(types), rules_(rules), writer_(writer), rewriter_(rewriter) {
+          std::span<const Node> wide, QdqWriter& writer, Rewriter& rewriter)
+      : plan_(plan), params_(params), types_(types), rules_(rules), wide_(wide), writer_(writer), rewriter_(rewriter) {
     for (const StaticNode& unit : plan.nodes) {
       units_[unit.node.proto()] = &unit;
       if (unit.quantize_output) made_.insert(unit.outputs.begin(), unit.outputs.end());
@@ -69,7 +69,7 @@ class Emitter {
       const std::string input(node.input(0));
       const auto weight = plan_.graph->constant_type(node.input(1));
       if (!weight || weight->second.size() < 2 || !made_.contains(input) || half(input)) continue;
-      if (units_.contains(node.proto()) || node.attr_int("transA", 0) != 0) continue;
+      if (units_.contains(node.proto()) || std::ranges::contains(wide_, node) || node.attr_int("transA", 0) != 0) continue;
       std::int64_t channels = weight->second[node.is("Conv") || node.attr_int("transB", 0) != 0 ? 1 : 0];
       if (node.is("Conv")) channels *= node.attr_int("group", 1);
       apart_.emplace_back(node, channels);
@@ -119,6 +119,7 @@ class Emitter {
   const RootParams& params_;
   const SeenTypes& types_;
   const CodeRules& rules_;
+  std::span<const Node> wide_;
   QdqWriter& writer_;
   Rewriter& rewriter_;
   std::unordered_map<const onnx::NodeProto*, const StaticNode*> units_;
@@ -129,8 +130,8 @@ class Emitter {
 }  // namespace
 
 Status emit_codes(const StaticPlan& plan, const RootParams& params, const SeenTypes& types, const CodeRules& rules,
-                  QdqWriter& writer, Rewriter& rewriter) {
-  return Emitter(plan, params, types, rules, writer, rewriter).run();
+                  std::span<const Node> wide, QdqWriter& writer, Rewriter& rewriter) {
+  return Emitter(plan, params, types, rules, wide, writer, rewriter).run();
 }
 
 }  // namespace onnxpress

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 
 #include "ir/rewriter.h"
@@ -14,8 +15,8 @@ namespace onnxpress {
 
 using RootParams = std::map<std::string, CodeParams>;  // by StaticPlan::root()
 
-// Weights and biases are not among it.
+// Weights and biases are not among it, nor nodes with codes of their own (`wide`).
 Status emit_codes(const StaticPlan& plan, const RootParams& params, const SeenTypes& types, const CodeRules& rules,
-                  QdqWriter& writer, Rewriter& rewriter);
+                  std::span<const Node> wide, QdqWriter& writer, Rewriter& rewriter);
 
 }  // namespace onnxpress

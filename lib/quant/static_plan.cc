@@ -27,6 +27,14 @@ bool is_matmul_bias(const Node& node) {
   return false;
 }
 
+// Between codes already.
+bool reads_dequantized(const StaticNode& unit) {
+  return std::ranges::any_of(unit.data_slots, [&](std::size_t slot) {
+    const Node producer = unit.node.graph().producer(unit.node.input(slot));
+    return producer && producer.op() == "DequantizeLinear";
+  });
+}
+
 // A Mul by a constant whose values lie far apart makes a tensor that no single scale serves.
 constexpr float kApart = 50;
 bool spreads_values(const Node& node) {
@@ -98,7 +106,7 @@ void StaticPlanner::consider(const Node& node, PassContext& context) {
     else if (role == StaticRole::own_range)
       unit.constant_slots.push_back(slot);
   }
-  if (!kernel && (unit.data_slots.empty() || is_matmul_bias(node))) return;
+  if (!kernel && (unit.data_slots.empty() || is_matmul_bias(node) || reads_dequantized(unit))) return;
   if (kernel && !context.selected(node)) return;
   std::string reason = kernel ? "" : refusal_of(node, context);
   if (reason.empty()) reason = static_refusal(node, role);
@@ -111,7 +119,10 @@ void StaticPlanner::consider(const Node& node, PassContext& context) {
                                         node.label(), kApart));
     reason = "it multiplies by constants that lie too far apart for one scale";
   }
-  if (!reason.empty()) keep_float(node, reason);
+  if (!reason.empty()) {
+    keep_float(node, reason);
+    quiet_.insert(node.proto());
+  }
   unit.outputs = node.outputs();
   std::erase(unit.outputs, "");
   if (role != StaticRole::movement && quantizes_results(rules_.target)) {
@@ -245,9 +256,10 @@ std::string StaticPlanner::why_float(const Network& network, const std::vector<b
       if (integer[n] && std::ranges::contains(network.nodes[n].makes, value)) return true;
     return false;
   };
+  const bool asked = kept_.contains(one.node.proto()) && !quiet_.contains(one.node.proto());
   const bool fed =
       !network.nodes[unit].reads.empty() && std::ranges::all_of(network.nodes[unit].reads, is_made_integer);
-  if (!kernel && !fed) return {};
+  if (!kernel && !fed && !asked) return {};
   if (network.obstacles[unit]) return *network.obstacles[unit];
   if (!costs_) return "no integer node reads its result";
   std::vector<bool> with = integer;
@@ -281,6 +293,34 @@ std::vector<std::size_t> StaticPlanner::surrounded(const Network& network, const
   return found;
 }
 
+// Glue alone may be faster in integers too, but its codes would cost accuracy for nothing that was asked for: of nodes
+// that share values, one at least must be a kernel.
+void StaticPlanner::drop_without_kernel(const Network& network, std::vector<bool>& integer) const {
+  std::vector<std::vector<std::size_t>> touching(network.values.size());
+  const auto values_of = [&](std::size_t n) {
+    std::vector<std::size_t> values = network.nodes[n].reads;
+    values.insert(values.end(), network.nodes[n].makes.begin(), network.nodes[n].makes.end());
+    return values;
+  };
+  std::vector<std::size_t> queue;
+  std::vector<bool> reached(integer.size());
+  for (std::size_t n = 0; n < integer.size(); ++n) {
+    if (!integer[n]) continue;
+    for (const std::size_t v : values_of(n)) touching[v].push_back(n);
+    if (units_[n].role != StaticRole::kernel && units_[n].role != StaticRole::product) continue;
+    reached[n] = true;
+    queue.push_back(n);
+  }
+  for (std::size_t i = 0; i < queue.size(); ++i)
+    for (const std::size_t v : values_of(queue[i]))
+      for (const std::size_t n : touching[v])
+        if (!reached[n]) {
+          reached[n] = true;
+          queue.push_back(n);
+        }
+  integer = reached;
+}
+
 StaticPlan StaticPlanner::plan() const {
   if (units_.empty()) return {.graph = graph_};
   if (!quantizes_results(rules_.target)) return plan_inputs();
@@ -290,6 +330,7 @@ StaticPlan StaticPlanner::plan() const {
     for (const std::size_t n : alone) network.nodes[n].real = kForbidden;
     integer = cheapest_choice(network.nodes, network.values);
   }
+  drop_without_kernel(network, integer);
   if (costs_ && forced_.empty()) {
     const Network plain = this->network();
     const std::vector<bool> none(integer.size());

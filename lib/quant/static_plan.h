@@ -91,6 +91,7 @@ class StaticPlanner {
   CutValue conversions_of(const std::string& value, bool float_reader) const;
   std::string why_float(const Network& network, const std::vector<bool>& integer, std::size_t unit) const;
   std::vector<std::size_t> surrounded(const Network& network, const std::vector<bool>& integer) const;
+  void drop_without_kernel(const Network& network, std::vector<bool>& integer) const;
   StaticPlan finish(std::vector<StaticNode> chosen) const;
   StaticPlan plan_inputs() const;
 
@@ -100,6 +101,7 @@ class StaticPlanner {
   std::vector<StaticNode> units_;   // candidates, in graph order
   const SeenTypes* types_ = nullptr;
   std::unordered_map<const onnx::NodeProto*, std::string> kept_;
+  std::unordered_set<const onnx::NodeProto*> quiet_;  // kept for their own sake: news only beside integer nodes
   std::unordered_set<const onnx::NodeProto*> forced_;
   std::map<std::string, std::string> unfit_;
   std::unordered_set<std::string> warned_;

@@ -36,7 +36,7 @@ bool is_depthwise(const Node& node);
 // What lies between an integer node and the QuantizeLinear behind it and is dropped by the runtime, when the codes
 // cannot leave [low, high]: a Relu or a Clip that alone reads the value.
 struct Absorbed {
-  Node node;
+  Node node = {};
   float low = 0;
   std::optional<float> high = {};
 };

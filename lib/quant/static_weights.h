@@ -16,7 +16,12 @@ namespace onnxpress {
 class QdqWriters {
  public:
   explicit QdqWriters(Rewriters& rewriters) : rewriters_(rewriters) {}
-  QdqWriter& of(Graph& graph) { return by_graph_.try_emplace(&graph, graph, rewriters_.of(graph)).first->second; }
+  QdqWriter& of(Graph& graph) {
+    const auto known = by_graph_.find(&graph);
+    if (known != by_graph_.end()) return known->second;
+    const QdqWriter* outer = graph.parent() == nullptr ? nullptr : &of(*graph.parent());
+    return by_graph_.try_emplace(&graph, graph, rewriters_.of(graph), outer).first->second;
+  }
 
  private:
   Rewriters& rewriters_;

@@ -55,7 +55,7 @@ struct Fixture {
     CompressRequest request;
     request.input = dir.path("m.onnx");
     request.output = dir.path(output);
-    request.pipeline = *Pipeline::parse("quant-static{" + options + "}", all_passes());
+    request.pipeline = *Pipeline::parse("quant-static{placement=all " + options + "}", all_passes());
     if (with_data) request.data.path = dir.path("all.npy");
     request.metadata = false;
     request.overwrite = true;

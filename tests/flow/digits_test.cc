@@ -52,8 +52,8 @@ std::size_t count_of(const std::map<std::string, std::size_t>& ops, const std::s
 TEST_CASE("digits CNN in 8 bits: at most 0.30 of the file, 0.5 points of top-1, every convolution a QLinearConv") {
   const TempDir folder;
   const std::string out = folder.path("cnn.onnx");
-  const CompressResult result =
-      compress_digits("digits_cnn", "clean-identity,clean-constants,clean-dead,fold-batchnorm,quant-static", out, true);
+  const CompressResult result = compress_digits(
+      "digits_cnn", "clean-identity,clean-constants,clean-dead,fold-batchnorm,quant-static{placement=all}", out, true);
   const Report& report = result.report;
   CHECK(static_cast<double>(report.output->model_bytes) <= 0.30 * static_cast<double>(report.input.model_bytes));
   REQUIRE(report.comparison);
@@ -95,7 +95,8 @@ TEST_CASE("quantized digits networks have the same bytes for batches of 1, 7 and
   const TempDir folder;
   for (const std::string name : {"digits_cnn", "digits_transformer"}) {
     INFO(name);
-    for (const char* pipeline : {"@int8-cpu", "@clean,equalize-layers,quant-static{method=entropy},round-adaptive"}) {
+    for (const char* pipeline :
+         {"@int8-cpu", "@clean,equalize-layers,quant-static{placement=all method=entropy},round-adaptive"}) {
       compress_digits(name, pipeline, folder.path("one.onnx"), false, 1, 1);
       const std::string one = bytes_of(folder.path("one.onnx"));
       CHECK(!one.empty());

@@ -59,7 +59,7 @@ TEST_CASE("correct-bias gives outputs the float model's means and lowers their e
 TEST_CASE("correct-bias behind quant-static: int32 biases, also where there was none, and everything still fuses") {
   Model model = coarse_reference();
   PassContext context;
-  CHECK(repair(model, "quant-static,correct-bias", context, smooth_samples(30, 1)).changed);
+  CHECK(repair(model, "quant-static{placement=all},correct-bias", context, smooth_samples(30, 1)).changed);
   const OpCounts ops = runtime_ops(model);
   INFO(text(ops));
   CHECK(count(ops, "QLinearConv") == 2);

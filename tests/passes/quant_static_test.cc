@@ -46,8 +46,8 @@ struct Quantized {
   bool changed = false;
 };
 
-Quantized quantize(const std::string& source, const Dims& input, const std::string& pipeline = "quant-static",
-                   unsigned jobs = 1) {
+Quantized quantize(const std::string& source, const Dims& input,
+                   const std::string& pipeline = "quant-static{placement=all}", unsigned jobs = 1) {
   INFO(source.substr(0, 400) << "...");
   const Model before = parse(source);
   Quantized out{.model = parse(source)};
@@ -87,7 +87,7 @@ void check_codes_throughout(const Quantized& result) {
 }
 
 void require_skipped(const std::string& source, const Dims& input, std::string_view label, std::string_view reason,
-                     const std::string& pipeline = "quant-static") {
+                     const std::string& pipeline = "quant-static{placement=all}") {
   const Quantized result = quantize(source, input, pipeline);
   INFO(label << ": " << skip_reason(result.context, label));
   CHECK_FALSE(result.changed);
@@ -110,7 +110,7 @@ TEST_CASE("quant-static by hand: Conv and Relu between QuantizeLinear and Dequan
   Model model = parse(HEAD
                       "g (float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y) <float[2, 1, 1, 1] w = {127, -254}, "
                       "float[2] b = {1, -3}> { c = Conv(x, w, b) y = Relu(c) }");
-  CHECK(run_pipeline(model, "quant-static", &context).changed);
+  CHECK(run_pipeline(model, "quant-static{placement=all}", &context).changed);
   CHECK(
       dump(model) ==
       dump(parse(HEAD "g (float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y) <"
@@ -309,7 +309,7 @@ TEST_CASE("quant-static: MaxPool stays float before opset 12 and when its indice
       "> { c = Conv " PADS "(x, w1, b1) m = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) }";
   const std::string weights = conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1});
   const Quantized old = quantize("<ir_version: 6, opset_import: [\"\": 11]> " X8 + weights + pool, kX8,
-                                 "quant-static{per_channel=false}");
+                                 "quant-static{placement=all per_channel=false}");
   CHECK(skip_reason(old.context, "MaxPool->m").find("opset 12") != std::string::npos);
   CHECK(old.sqnr >= 25);
   const Quantized indices =
@@ -437,7 +437,7 @@ TEST_CASE("quant-static: weights that would saturate 16-bit pairs stay exact on 
 
 TEST_CASE("quant-static per tensor: on request, and below opset 13 with a warning") {
   const std::string body = X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }";
-  const Quantized asked = quantize(HEAD + body, kX8, "quant-static{per_channel=false}");
+  const Quantized asked = quantize(HEAD + body, kX8, "quant-static{placement=all per_channel=false}");
   CHECK(asked.model.main().initializer("w_scale").dims().empty());
   CHECK(asked.model.main().initializer("b_scale").dims().empty());
   CHECK(asked.sqnr >= 25);
@@ -454,7 +454,7 @@ TEST_CASE("quant-static converts older opsets up, but not for nothing") {
     CHECK(old.model.main().initializer("w_scale").dims() == Dims{8});
     CHECK(old.sqnr >= 25);
     check_runtime(old, {{"QLinearConv", 1}});
-    const Quantized skipped = quantize(head + body, kX8, "quant-static{skip=op:Conv}");
+    const Quantized skipped = quantize(head + body, kX8, "quant-static{placement=all skip=op:Conv}");
     CHECK_FALSE(skipped.changed);
     CHECK(dump(skipped.model) == dump(parse(head + body)));
   }
@@ -495,10 +495,10 @@ TEST_CASE("quant-static does not: a weight that is also a graph input, an exclud
   FixedActivations activations({});
   PassContext context = {};
   context.activations = &activations;
-  CHECK_FALSE(run_pipeline(model, "quant-static", &context).changed);
+  CHECK_FALSE(run_pipeline(model, "quant-static{placement=all}", &context).changed);
   CHECK(skip_reason(context, "Conv->y").find("graph input") != std::string::npos);
   require_skipped(HEAD X8 + conv_weights("w", "b", 1) + "> { y = Conv(x, w, b) }", kX8, "Conv->y", "",
-                  "quant-static{skip=op:Conv}");
+                  "quant-static{placement=all skip=op:Conv}");
 }
 
 TEST_CASE("quant-static next to an op of another domain") {
@@ -516,7 +516,7 @@ TEST_CASE("quant-static warns of a BatchNormalization behind a convolution") {
                              ", float[8] v = {1, 1, 1, 1, 1, 1, 1, 1}" +
                              "> { c = Conv " PADS "(x, w, b) y = BatchNormalization(c, s, s, s, v) }";
   CHECK(has_note(quantize(source, kX8).context, "fold-batchnorm"));
-  const Quantized folded = quantize(source, kX8, "fold-batchnorm,quant-static");
+  const Quantized folded = quantize(source, kX8, "fold-batchnorm,quant-static{placement=all}");
   CHECK_FALSE(has_note(folded.context, "run fold-batchnorm"));
   check_runtime(folded, {{"QLinearConv", 1}});
 }
@@ -525,8 +525,8 @@ TEST_CASE("quant-static: the same bytes at any thread count") {
   const std::string source =
       HEAD X8 + conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2) + ", " + conv_weights("w3", "b3", 3) +
       "> { c1 = Conv " PADS "(x, w1, b1) c2 = Conv " PADS "(c1, w2, b2) s = Add(c1, c2) y = Conv " PADS "(s, w3, b3) }";
-  CHECK(quantize(source, kX8, "quant-static", 1).model.fingerprint().value() ==
-        quantize(source, kX8, "quant-static", 4).model.fingerprint().value());
+  CHECK(quantize(source, kX8, "quant-static{placement=all}", 1).model.fingerprint().value() ==
+        quantize(source, kX8, "quant-static{placement=all}", 4).model.fingerprint().value());
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ TEST_CASE("round-adaptive gives the same bytes at any batch size and thread coun
 TEST_CASE("round-adaptive behind quant-static: all convolutions stay integer") {
   Model model = coarse_reference();
   PassContext context;
-  CHECK(repair(model, "quant-static,round-adaptive", context, smooth_samples(30, 1)).changed);
+  CHECK(repair(model, "quant-static{placement=all},round-adaptive", context, smooth_samples(30, 1)).changed);
   REQUIRE(context.reference);
   const OpCounts ops = runtime_ops(model);
   INFO(text(ops));
@@ -81,12 +81,12 @@ TEST_CASE("round-adaptive behind quant-static: all convolutions stay integer") {
   CHECK(count(ops, "Conv") == 0);
   Model plain = coarse_reference();
   PassContext other;
-  repair(plain, "quant-static", other, smooth_samples(30, 1));
+  repair(plain, "quant-static{placement=all}", other, smooth_samples(30, 1));
   INFO(coarse_sqnr(plain) << " dB -> " << coarse_sqnr(model) << " dB");
   CHECK(coarse_sqnr(model) > coarse_sqnr(plain));
   // Pairs that could not saturate still cannot.
   Model guarded = coarse_reference();
-  repair(guarded, "quant-static{target=ort-x86},round-adaptive", other, smooth_samples(30, 1));
+  repair(guarded, "quant-static{placement=all target=ort-x86},round-adaptive", other, smooth_samples(30, 1));
   const auto codes = codes_of(guarded, "w3_quantized");
   for (std::size_t i = 0; i < codes.size(); i += 2)
     if ((codes[i] < 0) == (codes[i + 1] < 0)) CHECK(std::abs(codes[i] + codes[i + 1]) <= 128);

@@ -92,13 +92,14 @@ TEST_CASE("sensitivity: each number is what quant-static on that node, or on all
   const Measured got = measure(text, samples);
   REQUIRE(got.table.nodes.size() == 3);
   CHECK(got.table.complete);
-  check_equal(got.table.all.at(NodeFormat::int8).error, oracle(text, "quant-static", samples));
+  check_equal(got.table.all.at(NodeFormat::int8).error, oracle(text, "quant-static{placement=all}", samples));
   for (const NodeSensitivity& row : got.table.nodes) {
     INFO(row.node);
     CHECK(row.op == "MatMul");
     CHECK(row.kernel);
-    check_equal(row.alone.at(NodeFormat::int8).error, oracle(text, "quant-static{only=" + row.node + "}", samples));
-    check_equal(row.rest->error, oracle(text, "quant-static{skip=" + row.node + "}", samples));
+    check_equal(row.alone.at(NodeFormat::int8).error,
+                oracle(text, "quant-static{placement=all only=" + row.node + "}", samples));
+    check_equal(row.rest->error, oracle(text, "quant-static{placement=all skip=" + row.node + "}", samples));
     CHECK(row.alone.at(NodeFormat::int8).bytes < 0);
   }
   CHECK(got.ranges <= 2);             // not one run for each recipe
