@@ -88,8 +88,8 @@ TEST_CASE("correct-batchnorm undoes what pruning did to the statistics") {
   const std::string source = HEAD "g (float[1, 4, 8, 8] x) => (float[N, C, H, W] y) <" +
                              float_tensor("w", {6, 4, 3, 3}, 1) + ", " + float_tensor("s", {6}, 2) + ", " +
                              float_tensor("b", {6}, 3) +
-                             ", float[6] m = {1, 1, 1, 1, 1, 1}, float[6] v = {9, 9, 9, 9, 9, 9}> "
-                             "{ t = Conv(x, w) y = BatchNormalization(t, s, b, m, v) }";
+                             ", float[6] m = {1, 1, 1, 1, 1, 1}, float[6] v = {9, 9, 9, 9, 9, 9}, float one = {1}> "
+                             "{ p = Add(x, one) t = Conv(p, w) y = BatchNormalization(t, s, b, m, v) }";
   std::vector<Batch> batches;
   for (unsigned seed = 0; seed < 6; ++seed) batches.push_back(random_batch("x", {1, 4, 8, 8}, seed));
   const Corrected good = correct(source, batches);
