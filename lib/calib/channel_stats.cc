@@ -123,7 +123,9 @@ std::any RowSampleAccumulator::reduce(const TensorView& value) const {
     Sample sample{.length = length};
     for (std::size_t i = 0; i < taken; ++i) {
       const auto begin = floats->begin() + static_cast<std::ptrdiff_t>((o * rows + i * rows / taken) * length);
-      sample.rows.insert(sample.rows.end(), begin, begin + static_cast<std::ptrdiff_t>(length));
+      const std::span<const float> row(begin, length);
+      if (std::ranges::all_of(row, [](float v) { return std::isfinite(v); }))
+        sample.rows.insert(sample.rows.end(), row.begin(), row.end());
     }
     samples.push_back(std::move(sample));
   }

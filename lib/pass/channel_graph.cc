@@ -63,8 +63,7 @@ std::optional<Moved> moved(const ValueType& from, const ValueType& to, std::int6
   for (std::size_t i = to.shape->size(); i-- > 0;) {
     const auto extent = to.dim(i);
     if (!extent || *extent < 1) return std::nullopt;
-    if (*extent == *channels * left)
-      return Moved{static_cast<std::int64_t>(i), static_cast<std::size_t>(left)};
+    if (*extent == *channels * left) return Moved{static_cast<std::int64_t>(i), static_cast<std::size_t>(left)};
     if (left % *extent != 0) return std::nullopt;
     left /= *extent;
   }
@@ -182,8 +181,8 @@ bool ChannelGraph::visit_layer(const Node& node) {
 bool ChannelGraph::visit_affine(const Node& node) {
   std::vector<std::size_t> slots;
   std::int64_t axis = -1;
-  const bool norm = node.is("LayerNormalization") || node.is("SimplifiedLayerNormalization") ||
-                    node.is("RMSNormalization");
+  const bool norm =
+      node.is("LayerNormalization") || node.is("SimplifiedLayerNormalization") || node.is("RMSNormalization");
   if (norm && node.attr_int("axis", -1) == normal(node.input(0), -1)) return false;
   if (norm && node.attr_int("axis", -1) == -1) {
     slots = {1};
@@ -282,8 +281,9 @@ bool ChannelGraph::visit_shape(const Node& node) {
     if (!pads || !rank || pads->size() != 2 * *rank || !all_axes) return false;
     const auto at = static_cast<std::size_t>(in->axis);
     if ((*pads)[at] != 0 || (*pads)[at + *rank] != 0) return false;
-    const bool zero = graph_.model().opset() < 11 ? node.attr_float("value", 0) == 0
-                                                  : node.input(2).empty() || constant_scalar(graph_, node.input(2)) == 0.0;
+    const bool zero = graph_.model().opset() < 11
+                          ? node.attr_float("value", 0) == 0
+                          : node.input(2).empty() || constant_scalar(graph_, node.input(2)) == 0.0;
     if (node.attr_string("mode", "constant") == "constant" && !zero) return false;
   } else if (one_of(node.op(), kReduce)) {
     const auto axes = ints_of(node, "axes", 1);

@@ -3,8 +3,8 @@
 // A positive factor per channel can be moved through ReLU and its kin, pools, data movement, residual additions and
 // concatenation without changing what a network computes:
 //   f(x / s) = f(x) / s      so      W2 (f(W1 x + b1)) = (W2 s) (f((W1 / s) x + b1 / s))
-// Every channel of every value that a linear op makes gets an id; ids that such ops tie together are one class (found by
-// root()); class 0 is everything that has to stay: network inputs and outputs, and what other ops read.
+// Every channel of every value that a linear op makes gets an id; ids that such ops tie together are one class (found
+// by root()); class 0 is everything that has to stay: network inputs and outputs, and what other ops read.
 #pragma once
 
 #include <map>
@@ -24,7 +24,7 @@ using ChannelIds = std::vector<std::size_t>;
 // Conv, ConvTranspose, Gemm or MatMul with private float weights.
 struct ChannelLayer {
   Linear linear;
-  std::string input, output;  // values; the output is behind the bias
+  std::string input, output;               // values; the output is behind the bias
   std::int64_t in_axis = 1, out_axis = 1;  // of the channels
   ChannelIds in, out;
 };

@@ -1,5 +1,5 @@
-// Linear ops seen by channel: which nodes they are, where their weights and biases lie. What passes that move factors and
-// shifts between ops share.
+// Linear ops seen by channel: which nodes they are, where their weights and biases lie. What passes that move factors
+// and shifts between ops share.
 #pragma once
 
 #include <expected>

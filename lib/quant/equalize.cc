@@ -14,10 +14,10 @@ constexpr double kTiny = 1e-300;
 
 // A layer as the search needs it.
 struct Work {
-  ChannelLayout layout;  // of `peak`: one element a pair of channels
-  std::vector<float> peak;  // max |W| over the kernel
-  double taps = 1;          // kernel positions
-  std::vector<std::size_t> in, out;  // roots
+  ChannelLayout layout;               // of `peak`: one element a pair of channels
+  std::vector<float> peak;            // max |W| over the kernel
+  double taps = 1;                    // kernel positions
+  std::vector<std::size_t> in, out;   // roots
   Doubles power, in_peak, weight_in;  // E[x^2], max|x|, h of this layer alone
   Doubles gain;                       // g
 };
@@ -110,10 +110,10 @@ class Search {
 
   // What the error depends on, per class of a block: alpha s^2 + beta / s^2, each with the ceiling it was taken at.
   struct Terms {
-    Doubles make, make_low;    // weights that make it, relative to the present R: s >= make_low / m1
-    Doubles hear, hear_low;    // activations
-    Doubles take, take_high;   // weights that read it: s <= take_high * m2
-    Doubles made, read;        // largest |weight|, for by_ranges()
+    Doubles make, make_low;   // weights that make it, relative to the present R: s >= make_low / m1
+    Doubles hear, hear_low;   // activations
+    Doubles take, take_high;  // weights that read it: s <= take_high * m2
+    Doubles made, read;       // largest |weight|, for by_ranges()
     double make_rest = 0, hear_rest = 0, take_rest = 0;  // what lies outside the block, relative to the present
     std::vector<std::size_t> touched;                    // layers
   };
@@ -155,14 +155,15 @@ class Search {
   Terms terms_of(const std::vector<std::size_t>& block) {
     Terms terms;
     const std::size_t n = block.size();
-    for (Doubles* list : {&terms.make, &terms.make_low, &terms.hear, &terms.hear_low, &terms.take, &terms.made,
-                          &terms.read})
+    for (Doubles* list :
+         {&terms.make, &terms.make_low, &terms.hear, &terms.hear_low, &terms.take, &terms.made, &terms.read})
       list->assign(n, 0);
     terms.take_high.assign(n, HUGE_VAL);
     for (std::size_t j = 0; j < n; ++j) slot_[block[j]] = j;
     const auto inside = [&](std::size_t root) { return slot_[root] != kNone; };
     for (std::size_t k = 0; k < layers_.size(); ++k) {
-      const bool makes = std::ranges::any_of(layers_[k].out, inside), reads = std::ranges::any_of(layers_[k].in, inside);
+      const bool makes = std::ranges::any_of(layers_[k].out, inside),
+                 reads = std::ranges::any_of(layers_[k].in, inside);
       if (makes || reads) terms.touched.push_back(k);
       if (makes) add_maker(layers_[k], terms);
       if (reads) add_reader(layers_[k], terms);
@@ -196,7 +197,8 @@ class Search {
 
   void add_reader(const Work& work, Terms& terms) const {
     const bool measured = !work.power.empty();
-    Doubles largest(work.out.size(), kTiny), column(work.in.size(), 0), gain(work.in.size(), 0), high(work.in.size(), 0);
+    Doubles largest(work.out.size(), kTiny), column(work.in.size(), 0), gain(work.in.size(), 0),
+        high(work.in.size(), 0);
     work.layout.each([&](std::size_t at, std::size_t o, std::size_t i) {
       largest[o] = std::max(largest[o], static_cast<double>(work.peak[at]) * s_[work.in[i]] / s_[work.out[o]]);
     });

@@ -18,7 +18,7 @@ struct LayerActivity {
 };
 
 struct EqualizeSettings {
-  bool per_channel = false;    // weights will have one scale per output channel, not one per tensor
+  bool per_channel = false;     // weights will have one scale per output channel, not one per tensor
   double largest_factor = 1e3;  // factors stay between 1/largest and largest
 };
 
@@ -39,8 +39,8 @@ Result<std::vector<double>> equalize_ranges(const ChannelGraph& channels, const 
 //   A = (T / 255)^2 / 12 * sum_i h[i] s[i]^2                             T = max_i max|x_i| / s[i]
 // where h[i] = sum_o W[o,i]^2 passing[o] / spread[o] / outputs is how strongly the layers that read channel i pass its
 // error on, relative to what they compute, and g[o] the same for an output, times the share that its activation lets
-// through. The sum over all layers is brought down one layer's channels at a time, never up: for given ceilings on R and
-// T the best factors have a closed form within bounds, and the ceilings are searched on a grid.
+// through. The sum over all layers is brought down one layer's channels at a time, never up: for given ceilings on R
+// and T the best factors have a closed form within bounds, and the ceilings are searched on a grid.
 Result<std::vector<double>> equalize_noise(const ChannelGraph& channels, const std::vector<LayerActivity>& activity,
                                            const FactorLimits& limits, const EqualizeSettings& settings);
 

@@ -42,20 +42,38 @@ std::vector<double> SmoothProblem::factors(double alpha) const {
   return s;
 }
 
-double SmoothProblem::error(const std::vector<double>& s) const {
-  const std::size_t channels = min.size(), count = rows.size() / channels;
+std::vector<double> SmoothProblem::rounded_rows(const std::vector<double>& s) const {
   double low = 0, high = 0;
-  for (std::size_t j = 0; j < channels; ++j) {
+  for (std::size_t j = 0; j < min.size(); ++j) {
     low = std::min(low, static_cast<double>(min[j]) / s[j]);
     high = std::max(high, static_cast<double>(max[j]) / s[j]);
   }
-  const CodeRange x_codes = code_range(DType::u8, false), w_codes = code_range(DType::i8, true);
-  const AffineParams params = choose_affine(static_cast<float>(low), static_cast<float>(high), x_codes, false);
-  std::vector<double> exact(rows.begin(), rows.end()), rounded(rows.size());
-  for (std::size_t k = 0; k < rows.size(); ++k) {
-    const auto scaled = static_cast<float>(static_cast<double>(rows[k]) / s[k % channels]);
-    rounded[k] = static_cast<double>(dequantize_value(quantize_value(scaled, params, x_codes), params));
+  std::vector<float> scaled(rows.size());
+  for (std::size_t k = 0; k < rows.size(); ++k)
+    scaled[k] = static_cast<float>(static_cast<double>(rows[k]) / s[k % min.size()]);
+  const CodeRange codes = code_range(DType::u8, false);
+  std::vector<double> best, trial(rows.size());
+  double least = HUGE_VAL;
+  for (int eighths = 8; eighths >= 2; --eighths) {
+    const auto part = static_cast<double>(eighths) / 8;
+    const AffineParams params =
+        choose_affine(static_cast<float>(low * part), static_cast<float>(high * part), codes, false);
+    double squares = 0;
+    for (std::size_t k = 0; k < rows.size(); ++k) {
+      trial[k] = static_cast<double>(dequantize_value(quantize_value(scaled[k], params, codes), params));
+      squares += (trial[k] - static_cast<double>(scaled[k])) * (trial[k] - static_cast<double>(scaled[k]));
+    }
+    if (!(squares < least)) continue;
+    least = squares;
+    best = trial;
   }
+  return best;
+}
+
+double SmoothProblem::error(const std::vector<double>& s) const {
+  const std::size_t channels = min.size(), count = rows.size() / channels;
+  const CodeRange w_codes = code_range(DType::i8, true);
+  const std::vector<double> exact(rows.begin(), rows.end()), rounded = rounded_rows(s);
   double noise = 0, signal = 0;
   for (const Weight& weight : weights_) {
     const std::size_t outputs = weight.outputs;
@@ -68,8 +86,8 @@ double SmoothProblem::error(const std::vector<double>& s) const {
     for (std::size_t k = 0; k < codes.size(); ++k) {
       const auto top = static_cast<float>(largest[k % outputs]);
       const AffineParams scale = choose_affine(-top, top, w_codes, true);
-      codes[k] = static_cast<double>(
-          dequantize_value(quantize_value(static_cast<float>(codes[k]), scale, w_codes), scale));
+      codes[k] =
+          static_cast<double>(dequantize_value(quantize_value(static_cast<float>(codes[k]), scale, w_codes), scale));
     }
     std::vector<double> y(count * outputs), y_rounded(count * outputs);
     const GemmShape shape{.m = count, .n = outputs, .k = channels};

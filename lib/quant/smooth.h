@@ -9,10 +9,11 @@
 
 namespace onnxpress {
 
-// A sample of x and the weights it is multiplied with. x is quantized as uint8 with one range, weights as int8.
+// A sample of x and the weights it is multiplied with. x is quantized as uint8 with one range,
+// weights as int8.
 struct SmoothProblem {
-  bool per_channel = true;    // weights: one scale per output channel, or one per tensor
-  std::vector<float> rows;    // of x: [n, channels]
+  bool per_channel = true;      // weights: one scale per output channel, or one per tensor
+  std::vector<float> rows;      // of x: [n, channels]
   std::vector<float> min, max;  // of each channel of x over all samples
 
   // `values` in the layout's order; kept as [inputs, outputs].
@@ -24,6 +25,8 @@ struct SmoothProblem {
   double error(const std::vector<double>& s) const;
 
  private:
+  // Q(x / s), with the range among fractions of the seen one that rounds the rows best: what calibration will choose.
+  std::vector<double> rounded_rows(const std::vector<double>& s) const;
   struct Weight {
     std::vector<double> values;  // [inputs, outputs]
     std::size_t outputs = 0;

@@ -9,8 +9,8 @@
 //                     1906.04721, equation 11)
 //   objective=noise   s that makes the expected rounding error of weights and activations least (quant/equalize.h);
 //                     needs samples: a channel that never fires may then have any weights
-// Clip(x, 0, b) (ReLU6) has one bound for all channels: where samples reach it, s = 1; elsewhere s stays large enough to
-// remain below. Section 5.1.1 of the paper replaces it by ReLU, which relu6=relu does too.
+// Clip(x, 0, b) (ReLU6) has one bound for all channels: where samples reach it, s = 1; elsewhere s stays large enough
+// to remain below. Section 5.1.1 of the paper replaces it by ReLU, which relu6=relu does too.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -53,8 +53,7 @@ class EqualizeLayers final : public Pass {
              "with --data, else range")
         .add("weights", &Options::weights, {{"tensor", Weights::tensor}, {"channel", Weights::channel}},
              "how the weights will be quantized: one scale per tensor or per output channel (noise only)")
-        .add("relu6", &Options::relu6,
-             {{"auto", Relu6::automatic}, {"keep", Relu6::keep}, {"relu", Relu6::relu}},
+        .add("relu6", &Options::relu6, {{"auto", Relu6::automatic}, {"keep", Relu6::keep}, {"relu", Relu6::relu}},
              "Clip(x, 0, b): keep it and respect its bound, replace it by Relu, or auto: replace it where the samples "
              "hardly ever reach the bound. Without --data, keep leaves such layers alone")
         .add("saturation", &Options::saturation,
@@ -127,7 +126,8 @@ class EqualizeLayers final : public Pass {
     const auto check = [&](const ChannelStatsAccumulator& found, std::size_t expected, const Node& node) {
       if (!found.trouble().empty()) measured.trouble = node.label() + ": " + found.trouble();
       if (measured.trouble.empty() && found.stats().channels.size() != expected)
-        measured.trouble = fmt::format("{} has {} channels, not {}", node.label(), found.stats().channels.size(), expected);
+        measured.trouble =
+            fmt::format("{} has {} channels, not {}", node.label(), found.stats().channels.size(), expected);
       return measured.trouble.empty();
     };
     for (std::size_t k = 0; k < channels.layers().size(); ++k) {
@@ -167,7 +167,9 @@ class EqualizeLayers final : public Pass {
     return found;
   }
 
-  bool reaches(const ChannelStats::Channel& channel) const { return channel.share(channel.above) > options_.saturation; }
+  bool reaches(const ChannelStats::Channel& channel) const {
+    return channel.share(channel.above) > options_.saturation;
+  }
 
   // Whether the bound of this Clip may go.
   bool opens(const ChannelBound& bound, const ChannelStats* stats) const {
@@ -184,8 +186,8 @@ class EqualizeLayers final : public Pass {
       const ChannelStats* stats = measured == nullptr ? nullptr : &measured->bounds[k];
       if (opens(bound, stats)) continue;
       if (stats == nullptr) {
-        channels.fix(bound.ids, fmt::format("{} bounds all its channels alike: give --data, or relu6=relu",
-                                            bound.node.label()));
+        channels.fix(bound.ids,
+                     fmt::format("{} bounds all its channels alike: give --data, or relu6=relu", bound.node.label()));
         continue;
       }
       for (std::size_t c = 0; c < bound.ids.size(); ++c) {
@@ -206,7 +208,8 @@ class EqualizeLayers final : public Pass {
     for (const ChannelLayer& layer : channels.layers())
       if (std::ranges::any_of(layer.out, moves)) scaled.insert(layer.linear.node.label());
     if (scaled.empty()) {
-      for (const ChannelLayer& layer : channels.layers()) journal_layer(channels, layer, "equal enough already", context);
+      for (const ChannelLayer& layer : channels.layers())
+        journal_layer(channels, layer, "equal enough already", context);
       return false;
     }
     std::vector<Node> touched;
@@ -226,10 +229,10 @@ class EqualizeLayers final : public Pass {
         low = std::min(low, factors[channels.root(id)]);
         high = std::max(high, factors[channels.root(id)]);
       }
-      context.done(layer.linear.node, low == 1 && high == 1
-                                          ? std::string("takes over the factors of what it reads")
-                                          : fmt::format("{} output channels divided by {:.3g} to {:.3g}",
-                                                        layer.out.size(), low, high));
+      context.done(layer.linear.node,
+                   low == 1 && high == 1
+                       ? std::string("takes over the factors of what it reads")
+                       : fmt::format("{} output channels divided by {:.3g} to {:.3g}", layer.out.size(), low, high));
     }
     return true;
   }
@@ -243,8 +246,8 @@ class EqualizeLayers final : public Pass {
       if (std::ranges::none_of(bound.ids, moves)) continue;
       rewriter.set_op(bound.node, "Relu");
       rewriter.remove_last_inputs(bound.node, 1);
-      context.done(bound.node, fmt::format("Relu in its place: its bound {:.4g} would no longer fit all channels",
-                                           bound.upper));
+      context.done(bound.node,
+                   fmt::format("Relu in its place: its bound {:.4g} would no longer fit all channels", bound.upper));
     }
     OP_TRY(rewriter.commit());
     return {};

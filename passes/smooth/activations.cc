@@ -56,9 +56,11 @@ class SmoothActivations final : public Pass {
   explicit SmoothActivations(Options options) : options_(options) {}
 
   static void describe(Schema<Options>& schema) {
-    schema.add("alpha", &Options::alpha, "the exponent, the same everywhere; unset: searched for each activation", {0, 1})
+    schema
+        .add("alpha", &Options::alpha, "the exponent, the same everywhere; unset: searched for each activation", {0, 1})
         .add("grid", &Options::grid, "steps of the search between 0 and 1", {1, 100})
-        .add("insert", &Options::insert, "put a Mul in front where the factors cannot be folded into what makes the value")
+        .add("insert", &Options::insert,
+             "put a Mul in front where the factors cannot be folded into what makes the value")
         .add("rows", &Options::rows, "at most this many rows of each activation are compared", {1, {}})
         .add("per_channel", &Options::per_channel, "the weights will have one scale per output channel");
   }
@@ -184,8 +186,8 @@ class SmoothActivations final : public Pass {
     return chosen;
   }
 
-  Result<bool> apply(ChannelGraph& channels, const std::vector<Group>& groups,
-                     const std::vector<Chosen>& chosen, PassContext& context) const {
+  Result<bool> apply(ChannelGraph& channels, const std::vector<Group>& groups, const std::vector<Chosen>& chosen,
+                     PassContext& context) const {
     std::vector<double> factors(channels.size(), 1.0);
     std::vector<std::size_t> inserted;
     bool any = false;
@@ -201,8 +203,7 @@ class SmoothActivations final : public Pass {
     }
     if (!any) return false;
     std::vector<ChannelInsertion> insertions;
-    for (const std::size_t g : inserted)
-      insertions.push_back({groups[g].value, groups[g].layers, chosen[g].s});
+    for (const std::size_t g : inserted) insertions.push_back({groups[g].value, groups[g].layers, chosen[g].s});
     std::vector<Node> touched;
     OP_LET(const std::string refusal, channels.apply(factors, &touched, insertions));
     for (std::size_t g = 0; g < groups.size(); ++g) {

@@ -158,6 +158,31 @@ TEST_CASE("fold-batchnorm folds into a MatMul before it, with or without an Add"
   }
 }
 
+TEST_CASE("fold-batchnorm takes an Add of one number per channel between the two along") {
+  const std::string start = HEAD "g (float[2, 4, 5, 5] x) => (float[2, 6, 3, 3] y) <" + weight("w", {6, 4, 3, 3}, 1) +
+                            ", " + weight("c", {6}, 2) + ", " + params("p", 6, 3) + ", ";
+  for (const Dims& dims : {Dims{6, 1, 1}, Dims{1, 6, 1, 1}, Dims{1}})
+    for (const std::string conv : {"Conv(x, w)", "Conv(x, w, c)"})
+      for (const std::string add : {"Add(t, d)", "Add(d, t)"}) {
+        const Model model = require_folded(start + weight("d", dims, 9) + "> { t = " + conv + " u = " + add +
+                                               " y = BatchNormalization(u, ps, pb, pm, pv) }",
+                                           {2, 4, 5, 5});
+        CHECK(model.main().nodes().size() == 1);
+        CHECK_FALSE(model.main().initializer("d"));
+      }
+  require_folded(HEAD "g (float[3, 4] x) => (float[3, 5] y) <" + weight("w", {4, 5}, 1) + ", " + weight("d", {5}, 2) +
+                     ", " + params("p", 5, 3) +
+                     "> { t = Gemm <alpha = 0.5> (x, w) u = Add(t, d) y = BatchNormalization(u, ps, pb, pm, pv) }",
+                 {3, 4});
+  require_skipped(start + weight("d", {3}, 9) +
+                      "> { t = Conv(x, w) u = Add(t, d) "
+                      "y = BatchNormalization(u, ps, pb, pm, pv) }",
+                  "BatchNormalization->y", "not one number per channel");
+  require_skipped(start + weight("d", {6, 1, 1}, 9) +
+                      "> { t = Conv(x, w) u = Add(t, d) q = BatchNormalization(u, ps, pb, pm, pv) y = Add(q, t) }",
+                  "BatchNormalization->q", "2 readers");
+}
+
 TEST_CASE("fold-batchnorm folds into a Conv after it, grouped too") {
   for (const int group : {1, 2})
     require_folded(
