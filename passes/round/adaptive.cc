@@ -68,7 +68,7 @@ class RoundAdaptive final : public Pass {
       OP_LET(const bool changed,
              in_groups(
                  level, budget,
-                 [](const QuantizedLayer& layer) { return 2 * gram_bytes(layer.shape) + layer_bytes(layer); },
+                 [](const QuantizedLayer& layer) { return 3 * gram_bytes(layer.shape) + layer_bytes(layer); },
                  [&](std::span<const QuantizedLayer> layers) { return round_group(model, layers, context); }));
       outcome.changed |= changed;
     }
