@@ -115,9 +115,17 @@ void predict(const Graph& scope, const RuntimeProfile& profile, std::vector<Node
     }
     fates.push_back({.node = nodes[i], .fate = Fate::absorbed, .why = gone == graph.gone.end() ? "" : gone->second});
   }
-  for (std::size_t at = 0; at < graph.size(); ++at)
-    if (const Item& item = graph.at(at); item.alive && item.origin != RuntimeGraph::kNone)
+  // A DequantizeLinear has become one per reader.
+  std::set<std::size_t> taken;
+  for (std::size_t at = 0; at < graph.size(); ++at) {
+    const Item& item = graph.at(at);
+    if (item.origin == RuntimeGraph::kNone) continue;
+    if (item.alive)
       fates[item.origin] = fate_of(graph, item);
+    else if (runtime::is_dequantize(item))
+      taken.insert(item.origin);
+  }
+  for (const std::size_t i : taken) fates[i].partly = fates[i].fate == Fate::boundary;
   std::ranges::move(fates, std::back_inserter(out));
 }
 
