@@ -43,6 +43,7 @@ struct NoForm {
 };
 constexpr std::array kNoForm = {
     NoForm{"ConvTranspose", "ConvTranspose has no int8 kernel"},
+    NoForm{"BatchNormalization", "BatchNormalization has no integer kernel: run fold-batchnorm before quantizing"},
     NoForm{"LSTM", "LSTM stays float: quant-dynamic has an integer form"},
     NoForm{"GRU", "GRU stays float: the runtime has no integer form"},
     NoForm{"RNN", "RNN stays float: the runtime has no integer form"},

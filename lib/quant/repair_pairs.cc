@@ -196,7 +196,8 @@ Result<bool> quantize_measured(Graph& graph, Rewriter& rewriter, const std::vect
     const AffineParams params = choose_affine(range.min, range.max, type, false);
     const std::string scale = rewriter.fresh_value(missing[i].value + "_scale");
     const std::string zero = rewriter.fresh_value(missing[i].value + "_zero_point");
-    rewriter.add_initializer(scale, Tensor::scalar<float>(DType::f32, params.scale));
+    OP_LET(Tensor value, scale_tensor(dequantize_before(missing[i].node, 0), std::span(&params.scale, 1)));
+    rewriter.add_initializer(scale, std::move(value));
     rewriter.add_initializer(zero, code_scalar(type, params.zero_point));
     insert_pair(graph, rewriter, missing[i].value, scale, zero);
     context.done(missing[i].node,
