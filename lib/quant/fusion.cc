@@ -43,6 +43,7 @@ struct NoForm {
 };
 constexpr std::array kNoForm = {
     NoForm{"ConvTranspose", "ConvTranspose has no int8 kernel"},
+    NoForm{"BatchNormalization", "BatchNormalization has no integer kernel: run fold-batchnorm before quantizing"},
     NoForm{"LSTM", "LSTM stays float: quant-dynamic has an integer form"},
     NoForm{"GRU", "GRU stays float: the runtime has no integer form"},
     NoForm{"RNN", "RNN stays float: the runtime has no integer form"},
@@ -115,9 +116,17 @@ void predict(const Graph& scope, const RuntimeProfile& profile, std::vector<Node
     }
     fates.push_back({.node = nodes[i], .fate = Fate::absorbed, .why = gone == graph.gone.end() ? "" : gone->second});
   }
-  for (std::size_t at = 0; at < graph.size(); ++at)
-    if (const Item& item = graph.at(at); item.alive && item.origin != RuntimeGraph::kNone)
+  // A DequantizeLinear has become one per reader.
+  std::set<std::size_t> taken;
+  for (std::size_t at = 0; at < graph.size(); ++at) {
+    const Item& item = graph.at(at);
+    if (item.origin == RuntimeGraph::kNone) continue;
+    if (item.alive)
       fates[item.origin] = fate_of(graph, item);
+    else if (runtime::is_dequantize(item))
+      taken.insert(item.origin);
+  }
+  for (const std::size_t i : taken) fates[i].partly = fates[i].fate == Fate::boundary;
   std::ranges::move(fates, std::back_inserter(out));
 }
 

@@ -21,6 +21,7 @@ struct NodeFate {
   Fate fate = Fate::floating;
   std::string kernel = {};  // of Fate::integer: "QLinearConv", "com.microsoft.QGemm", "Reshape" (on codes)
   std::string value = {};   // of Fate::integer: what the kernel puts out; "" when the runtime makes up the name
+  bool partly = false;      // of Fate::boundary: some readers take the codes, the conversion is for the others
   // Fate::absorbed: by what. Fate::floating: what keeps the node from its integer form, "" when it has none.
   std::string why = {};
 };

@@ -4,6 +4,8 @@
 #include <array>
 #include <limits>
 
+#include "ir/rewriter.h"
+
 namespace onnxpress {
 namespace {
 
@@ -99,11 +101,34 @@ bool is_movement(const Node& node) {
   return node && node.domain().empty() && std::ranges::contains(kMovement, node.op());
 }
 
+Result<Tensor> scale_tensor(const Node& like, std::span<const float> scales) {
+  const DType type = dtype_of(like.graph(), like.input(1));
+  Tensor tensor = scales.size() == 1 ? Tensor::scalar<float>(DType::f32, scales[0])
+                                     : Tensor::of_floats({std::ssize(scales)}, scales);
+  if (type == DType::f32 || !is_float(type)) return tensor;
+  return convert(tensor.view(), type);
+}
+
 Tensor code_scalar(DType type, std::int32_t code) {
   Tensor out(type, {});
   for (std::size_t i = 0; i < out.mutable_bytes().size(); ++i)
     out.mutable_bytes()[i] = static_cast<std::byte>(static_cast<std::uint32_t>(code) >> (8 * i));
   return out;
+}
+
+OrphanedConstants::OrphanedConstants(Graph& graph) : graph_(graph) {
+  for (const Initializer& initializer : graph.initializers())
+    if (!graph.uses(initializer.name()).empty()) read_.emplace_back(initializer.name());
+}
+
+Result<bool> OrphanedConstants::drop() {
+  Rewriter rewriter(graph_);
+  for (const std::string& name : read_) {
+    const Initializer initializer = graph_.initializer(name);
+    if (initializer && graph_.is_constant(name) && graph_.uses(name).empty() && !graph_.is_output(name))
+      rewriter.remove_initializer(initializer);
+  }
+  return rewriter.commit();
 }
 
 }  // namespace onnxpress

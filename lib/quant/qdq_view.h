@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,20 @@ std::optional<std::pair<double, double>> clip_bounds(const Node& node);
 // Values go through unchanged, or a subset of them, or their maximum (MaxPool): one set of parameters fits both sides.
 bool is_movement(const Node& node);
 
+// Scales in the type of the scale of `like` (half models have half scales): a scalar, or one per channel.
+Result<Tensor> scale_tensor(const Node& like, std::span<const float> scales);
 // A scalar constant holding the zero point as a code of `type`.
 Tensor code_scalar(DType type, std::int32_t code);
+
+// Removes what a rewrite leaves behind: initializers of the scope that were read when this was made and no longer are.
+class OrphanedConstants {
+ public:
+  explicit OrphanedConstants(Graph& graph);
+  Result<bool> drop();  // true when the model changed
+
+ private:
+  Graph& graph_;
+  std::vector<std::string> read_;
+};
 
 }  // namespace onnxpress

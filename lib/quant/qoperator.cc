@@ -241,6 +241,7 @@ Result<bool> to_qoperator(Model& model, PassContext& context, bool int8_activati
   bool changed = false, uses_contrib = false;
   for (Graph* graph : std::vector<Graph*>(model.graphs())) {
     if (in_function(*graph)) continue;
+    OrphanedConstants orphans(*graph);
     Converter converter(*graph, context);
     for (const NodeFate& fate : fates) {
       if (&fate.node.graph() != graph || !is_to_convert(fate) || !context.selected(fate.node)) continue;
@@ -248,6 +249,7 @@ Result<bool> to_qoperator(Model& model, PassContext& context, bool int8_activati
       if (!why.empty()) context.skipped(fate.node, why);
     }
     OP_LET(const bool one, converter.finish());
+    OP_TRY(orphans.drop());
     changed = changed || one;
     uses_contrib = uses_contrib || converter.uses_contrib();
   }

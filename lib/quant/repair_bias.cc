@@ -77,15 +77,15 @@ bool scales_fit(const Node& node, const Node& weight, std::size_t scales, std::i
   return axis == (node.is("Conv") || node.attr_int("transB", 0) != 0 ? 0 : 1);
 }
 
-void write(Rewriter& rewriter, const Node& node, Tensor codes, const std::vector<double>& scales) {
+Status write(Rewriter& rewriter, const Node& node, Tensor codes, const std::vector<double>& scales) {
   const auto constant = [&](std::string_view suffix, Tensor value) {
     std::string name = rewriter.fresh_value(std::string(node.input(2)) + std::string(suffix));
     rewriter.add_initializer(name, std::move(value));
     return name;
   };
-  std::vector<float> floats(scales.begin(), scales.end());
-  const std::string scale = constant("_scale", floats.size() == 1 ? Tensor::scalar<float>(DType::f32, floats[0])
-                                                                  : Tensor::of_floats({std::ssize(floats)}, floats));
+  const std::vector<float> floats(scales.begin(), scales.end());
+  OP_LET(Tensor value, scale_tensor(dequantize_before(node, 0), floats));
+  const std::string scale = constant("_scale", std::move(value));
   NodeSpec spec{.op = "DequantizeLinear",
                 .inputs = {constant("_int32", std::move(codes)), scale},
                 .outputs = {rewriter.fresh_value(std::string(node.input(2)) + "_dequantized")},
@@ -94,6 +94,7 @@ void write(Rewriter& rewriter, const Node& node, Tensor codes, const std::vector
   const std::string out = spec.outputs[0];
   rewriter.insert_before(node, std::move(spec));
   rewriter.set_input(node, 2, out);
+  return {};
 }
 
 // "" when done or nothing to do, else why not.
@@ -121,7 +122,7 @@ Result<std::string> fix(Rewriter& rewriter, const Node& node, PassContext& conte
     if (!(std::abs(code) <= kLargest)) return "its bias does not fit 32 bits at scale s_x * s_w";
     codes.as_mutable<std::int32_t>()[i] = static_cast<std::int32_t>(code);
   }
-  write(rewriter, node, std::move(codes), scales);
+  OP_TRY(write(rewriter, node, std::move(codes), scales));
   context.done(node, from ? "int32 bias brought to the scale that the fused kernel assumes" : "int32 bias");
   return "";
 }

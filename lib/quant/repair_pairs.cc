@@ -196,7 +196,8 @@ Result<bool> quantize_measured(Graph& graph, Rewriter& rewriter, const std::vect
     const AffineParams params = choose_affine(range.min, range.max, type, false);
     const std::string scale = rewriter.fresh_value(missing[i].value + "_scale");
     const std::string zero = rewriter.fresh_value(missing[i].value + "_zero_point");
-    rewriter.add_initializer(scale, Tensor::scalar<float>(DType::f32, params.scale));
+    OP_LET(Tensor value, scale_tensor(dequantize_before(missing[i].node, 0), std::span(&params.scale, 1)));
+    rewriter.add_initializer(scale, std::move(value));
     rewriter.add_initializer(zero, code_scalar(type, params.zero_point));
     insert_pair(graph, rewriter, missing[i].value, scale, zero);
     context.done(missing[i].node,
@@ -230,15 +231,15 @@ Result<bool> quantize_outputs(Graph& graph, PassContext& context) {
 }
 
 Result<bool> drop_useless_pairs(Graph& graph, PassContext& context, bool int8_activations) {
-  std::map<const onnx::NodeProto*, Fate> fates;
+  std::set<const onnx::NodeProto*> executed;  // for all their readers
   for (const NodeFate& fate : predict_fusion(graph.model(), {.int8_activations = int8_activations}))
-    fates[fate.node.proto()] = fate.fate;
+    if (fate.fate == Fate::boundary && !fate.partly) executed.insert(fate.node.proto());
   Rewriter rewriter(graph);
   for (const Node& node : graph.nodes()) {
-    if (!is_quantize(node) || fates[node.proto()] != Fate::boundary || graph.is_constant(node.input(0))) continue;
+    if (!is_quantize(node) || !executed.contains(node.proto()) || graph.is_constant(node.input(0))) continue;
     const std::vector<Node> behind = dequantizes_of(graph, node.output(0));
     const bool all_float = std::ranges::all_of(behind, [&](const Node& dq) {
-      return fates[dq.proto()] == Fate::boundary && scalar_params(dq) == scalar_params(node);
+      return executed.contains(dq.proto()) && scalar_params(dq) == scalar_params(node);
     });
     if (behind.empty() || !all_float || !context.selected(node)) continue;
     bool dropped = true;

@@ -188,8 +188,8 @@ Result<bool> absorb_clips(Graph& graph, PassContext& context) {
       continue;
     }
     const std::string root(quantize.output(0));
-    set_params(rewriter, *pair,
-               add_constant(rewriter, root + "_scale", Tensor::scalar<float>(DType::f32, params->scale)),
+    OP_LET(Tensor scale, scale_tensor(quantize, std::span(&params->scale, 1)));
+    set_params(rewriter, *pair, add_constant(rewriter, root + "_scale", std::move(scale)),
                add_constant(rewriter, root + "_zero_point", code_scalar(pair->type, params->zero_point)));
     context.done(clip, fmt::format("absorbed: the codes behind it have scale {:.6g}, zero point {} (were {:.6g}, {})",
                                    params->scale, params->zero_point, pair->params.scale, pair->params.zero_point));

@@ -17,6 +17,7 @@
 #include "quant/repair.h"
 
 #include "pass/pass.h"
+#include "quant/qdq_view.h"
 #include "quant/target.h"
 
 namespace onnxpress {
@@ -58,6 +59,7 @@ class QuantRepair final : public Pass {
   static Result<bool> repair_scope(Graph& graph, PassContext& context, Target target) {
     const bool x86 = target == Target::ort_x86 || target == Target::ort_x86_vnni;
     bool changed = false;
+    OrphanedConstants orphans(graph);
     const auto step = [&](Result<bool> result) -> Status {
       OP_LET(const bool one, std::move(result));
       changed = changed || one;
@@ -71,6 +73,7 @@ class QuantRepair final : public Pass {
     OP_TRY(step(repair::quantize_outputs(graph, context)));
     OP_TRY(step(repair::fix_biases(graph, context)));
     OP_TRY(step(repair::drop_useless_pairs(graph, context, !x86)));
+    OP_TRY(step(orphans.drop()));
     return changed;
   }
 
