@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Runs onnxpress over the ONNX conformance suite. Started by conformance.sh.
 
-    conformance.py ONNXPRESS FOLDER [--json FILE] [--limit N] [--match TEXT]
+    conformance.py ONNXPRESS FOLDER [--json FILE] [--limit N] [--match TEXT] [--opset N]
 
 For every FOLDER/**/model.onnx:
   resave   `compress -p ''` must give the canonical serialization of the file, byte for byte
   passes   `compress -p 'clean-…,fold-…'` must succeed, and where ONNX Runtime runs the original on the inputs of
            test_data_set_0, it must run the result with equal outputs (absolute and relative tolerance 1e-4)
+With --opset N instead of both, for every model of an older opset:
+  opset    `compress -p convert-opset{to=N}` must succeed; the result is compared in the same way, or left as it was with
+           a reason (refused, which is no exception)
 Prints counts and every exception with its reason; exit 1 when there is one. A model that is not compared (the runtime
 refuses or crashes on the original, the inputs cannot be fed from Python, the original differs from run to run) is
 listed with its reason too, but is no exception.
@@ -215,8 +218,24 @@ def runs_alone(model):
     return in_child(compare, model, model)[0] != "crashed"
 
 
-def check_passes(program, model, out):
-    failure = run_tool(program, model, out, PIPELINE)
+def default_opset(proto):
+    """0 where it imports others only, 1 in files older than imports."""
+    found = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return found if proto.opset_import else 1
+
+
+def check_opset(program, model, out, opset):
+    kind, reason = check_passes(program, model, out, f"convert-opset{{to={opset}}}")
+    if kind == "failed" or default_opset(onnx.load(out)) == opset:
+        return kind, reason
+    report = subprocess.run([program, "compress", str(model), "-o", str(out), "--force", "-p",
+                             f"convert-opset{{to={opset}}}"], capture_output=True, text=True, errors="replace", check=False)
+    found = re.search(r"cannot be converted to \d+: (.*)", report.stderr)
+    return "refused", re.sub(r"node '[^']*' ", "", found.group(1)) if found else "no reason given"
+
+
+def check_passes(program, model, out, pipeline):
+    failure = run_tool(program, model, out, pipeline)
     if failure:
         return "failed", failure
     kind, reason = in_child(compare, model, out)
@@ -245,6 +264,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path, help="write every model's outcome here")
     parser.add_argument("--limit", type=int, help="the first N models only")
+    parser.add_argument("--opset", type=int, help="check convert-opset{to=N} instead")
     parser.add_argument("--match", default="", help="only models whose folder contains this")
     args = parser.parse_args()
     models = [m for m in sorted(args.folder.glob("**/model.onnx")) if args.match in str(m.parent.relative_to(args.folder))]
@@ -256,8 +276,14 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         out = pathlib.Path(scratch) / "out.onnx"
         for done, model in enumerate(models, 1):
-            resave = check_resave(args.program, model, out)
-            kind, reason = check_passes(args.program, model, out)
+            if args.opset:
+                if not 0 < default_opset(onnx.load(model)) < args.opset:
+                    continue
+                resave = None
+                kind, reason = check_opset(args.program, model, out, args.opset)
+            else:
+                resave = check_resave(args.program, model, out)
+                kind, reason = check_passes(args.program, model, out, PIPELINE)
             outcomes.append({"model": str(model.parent.relative_to(args.folder)), "resave": resave or "identical",
                              "passes": kind, "reason": reason})
             if done % 200 == 0:
@@ -267,12 +293,16 @@ def main():
         args.json.write_text(json.dumps(outcomes, indent=1) + "\n")
     bad_resave = [(o["model"], o["resave"]) for o in outcomes if o["resave"] != "identical"]
     groups = {kind: [(o["model"], o["reason"]) for o in outcomes if o["passes"] == kind]
-              for kind in ("equal", "not compared", "failed")}
-    print(f"{len(models)} models: {len(models) - len(bad_resave)} re-saved byte for byte, {len(bad_resave)} not; "
-          f"passes: {len(groups['equal'])} equal, {len(groups['failed'])} failed, "
-          f"{len(groups['not compared'])} not compared")
+              for kind in ("equal", "refused", "not compared", "failed")}
+    if args.opset:
+        print(f"{len(outcomes)} models older than opset {args.opset}: ", end="")
+    else:
+        print(f"{len(models)} models: {len(models) - len(bad_resave)} re-saved byte for byte, {len(bad_resave)} not; "
+              "passes: ", end="")
+    print(", ".join(f"{len(entries)} {kind}" for kind, entries in groups.items() if entries or kind != "refused"))
     print_group("re-save exceptions", bad_resave)
     print_group("pass exceptions", groups["failed"])
+    print_group("refused", groups["refused"])
     print_group("not compared", groups["not compared"])
     sys.exit(1 if bad_resave or groups["failed"] else 0)
 

@@ -1,12 +1,14 @@
 // Speed of the numeric kernels (bytes per second of float input) and of the structures over large models.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "io/load.h"
 #include "io/save.h"
 #include "io/text.h"
 #include "ir/rewriter.h"
+#include "num/histogram.h"
 #include "num/quantize.h"
 
 namespace onnxpress {
@@ -43,6 +45,28 @@ void minimum_and_maximum(benchmark::State& state) {
   report_bytes(state, x.size());
 }
 BENCHMARK(minimum_and_maximum);
+
+// Bell-shaped like the inputs of an activation; with `relu` like its outputs.
+std::vector<float> activations(std::size_t count, bool relu) {
+  const auto uniform = values(4 * count);
+  std::vector<float> out(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float sum = uniform[4 * i] + uniform[4 * i + 1] + uniform[4 * i + 2] + uniform[4 * i + 3];
+    out[i] = relu ? std::max(sum, 0.0F) : sum;
+  }
+  return out;
+}
+
+void histogram(benchmark::State& state) {
+  const auto x = activations(static_cast<std::size_t>(state.range(0)), state.range(1) != 0);
+  Histogram counts;
+  for (auto _ : state) counts.add(x, min_max(x));
+  report_bytes(state, x.size());
+  state.counters["ns/float"] =
+      benchmark::Counter(static_cast<double>(x.size()) * 1e-9,
+                         benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+}
+BENCHMARK(histogram)->ArgsProduct({{1 << 12, 1 << 15, 1 << 17, 1 << 20}, {0, 1}});
 
 // A chain of `nodes` Relus, as a model.
 Model chain(std::int64_t nodes) {

@@ -33,6 +33,8 @@ void add_inspect(Cli& cli);
 void add_eval(Cli& cli);
 void add_compare(Cli& cli);
 void add_sensitivity(Cli& cli);
+void add_calibrate(Cli& cli);
+void add_lint(Cli& cli);
 void add_passes(Cli& cli);
 void add_completion(Cli& cli);
 void add_man(Cli& cli);

@@ -27,6 +27,8 @@ int run(int argc, char** argv) {
   add_eval(cli);
   add_compare(cli);
   add_sensitivity(cli);
+  add_calibrate(cli);
+  add_lint(cli);
   add_passes(cli);
   add_completion(cli);
   add_man(cli);

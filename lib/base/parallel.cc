@@ -70,6 +70,10 @@ unsigned jobs_within(unsigned jobs, std::uint64_t bytes, std::uint64_t budget) {
   return static_cast<unsigned>(std::clamp<std::uint64_t>(fit, 1, resolve(jobs)));
 }
 
+unsigned weight_jobs(unsigned jobs, std::uint64_t bytes, std::uint64_t memory_limit, std::uint64_t unlimited) {
+  return jobs_within(jobs, bytes, memory_limit == 0 ? unlimited : memory_limit);
+}
+
 std::size_t ordered_slots(unsigned jobs) { return resolve(jobs) == 1 ? 1 : std::size_t{2} * resolve(jobs); }
 
 Status run_ordered(unsigned jobs, const OrderedStages& stages) {

@@ -36,6 +36,11 @@ std::size_t ordered_slots(unsigned jobs);  // how many slots run_ordered uses
 // How many of `jobs` (0 = available_cores) can run at once when each takes `bytes` and all `budget` bytes; at least 1.
 unsigned jobs_within(unsigned jobs, std::uint64_t bytes, std::uint64_t budget);
 
+// The same for weights in work: without a memory limit (0) they may take `unlimited` bytes.
+inline constexpr std::uint64_t kWeightsInFlight = std::uint64_t{512} << 20;
+unsigned weight_jobs(unsigned jobs, std::uint64_t bytes, std::uint64_t memory_limit,
+                     std::uint64_t unlimited = kWeightsInFlight);
+
 // The execute and commit steps of a weight pass (design: plan, execute, commit): execute(i) makes item i in
 // parallel, commit(i, item) takes them in order. Progress is shown under `label`.
 template <class T>

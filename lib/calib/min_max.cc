@@ -3,13 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "num/quantize.h"
-
 namespace onnxpress {
-namespace {
 
-ValueRange range_of_floats(std::span<const float> values) {
-  const MinMax found = min_max(values);
+ValueRange range_of_floats(std::span<const float> values, const MinMax& found) {
   ValueRange range{found.min, found.max, found.finite, 0, 0};
   if (found.non_finite > 0) {
     range.nan = static_cast<std::uint64_t>(std::ranges::count_if(values, [](float v) { return std::isnan(v); }));
@@ -17,8 +13,6 @@ ValueRange range_of_floats(std::span<const float> values) {
   }
   return range;
 }
-
-}  // namespace
 
 void ValueRange::merge(const ValueRange& other) {
   if (!other.empty()) {
@@ -31,9 +25,9 @@ void ValueRange::merge(const ValueRange& other) {
 }
 
 ValueRange range_of(const TensorView& value) {
-  if (value.dtype == DType::f32) return range_of_floats(value.as<float>());
+  if (value.dtype == DType::f32) return range_of_floats(value.as<float>(), min_max(value.as<float>()));
   const auto floats = to_floats(value);
-  return floats ? range_of_floats(*floats) : ValueRange{};
+  return floats ? range_of_floats(*floats, min_max(*floats)) : ValueRange{};
 }
 
 std::any MinMaxAccumulator::reduce(const TensorView& value) const { return range_of(value); }

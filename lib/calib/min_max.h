@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "num/quantize.h"
 #include "num/tensor.h"
 #include "pass/pass.h"
 
@@ -24,6 +25,9 @@ struct ValueRange {
 
 // Of one tensor. Complex and string tensors give an empty range. Wider types are rounded to float.
 ValueRange range_of(const TensorView& value);
+
+// The same from what min_max(values) found.
+ValueRange range_of_floats(std::span<const float> values, const MinMax& found);
 
 class MinMaxAccumulator : public Accumulator {
  public:

@@ -2,32 +2,37 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
-#include "calib/min_max.h"
+#include "calib/choose.h"
+#include "calib/stats_file.h"
 #include "pass/pass.h"
 
 namespace onnxpress {
 
-// How a range is chosen from what was seen of a value.
-struct RangeSettings {};
-
-// A value and the graph that defines it: null is the main graph, else a body of If, Loop or Scan.
-struct ValueRef {
-  std::string value;
-  const Graph* scope = nullptr;
-};
-// Names a value of any scope: of the main graph its own name, of a body "<node that owns the body>.<value>".
-std::string range_key(const ValueRef& ref);
-
 // By range_key().
 using RangeTable = std::map<std::string, ValueRange>;
 
-// The range of each of `values` (duplicates welcome): from `known` where it has it, else over the calibration samples
-// of context.activations. NaN and infinities are warned about once per value. Errors: usage when something has to be
-// measured and there are no samples, and those of Activations::collect.
+// A file that spares running samples: statistics, or the ranges themselves (see ort_tables.h), told by content.
+struct RangeSource {
+  std::optional<StatisticsFile> statistics;
+  RangeTable ranges;
+};
+// Errors: io, bad_input, resource.
+Result<RangeSource> read_range_source(const std::string& path);
+
+// The range of each of `values` (duplicates welcome) for codes of `dtype`: from `known` where it has it, else from the
+// file settings.stats, else over the calibration samples of context.activations. When the file is of another model the
+// journal is warned. Errors: those of collect_statistics(), RangeSettings::check() and read_range_source(); usage when
+// the file lacks a value and there are no samples.
 Result<RangeTable> measure_ranges(PassContext& context, const Model& model, std::span<const ValueRef> values,
-                                  const RangeSettings& settings, const RangeTable* known = nullptr);
+                                  const RangeSettings& settings, const RangeTable* known = nullptr,
+                                  DType dtype = DType::u8, bool symmetric = false);
+
+// choose_range() for every entry, in parallel.
+RangeTable choose_ranges(const StatisticsTable& statistics, const RangeSettings& settings, DType dtype, bool symmetric,
+                         unsigned jobs);
 
 }  // namespace onnxpress

@@ -32,9 +32,10 @@ bool is_pb_folder(const std::filesystem::path& folder);
 // in. Other files are left aside.
 SourceResult open_image_source(const DataOptions& options, std::span<const ValueInfo> inputs);
 
-// "random:seed=N". Counter-based: a value depends on seed, input name, sample and position only. Floats are uniform in
+// "random:seed=N", and for inputs that need it a shape, values or both: "random:seed=1,input=1x512,sr=:16000,ids=:0..49"
+// (floats from the low up to the high end, whole numbers both ends included). Counter-based: a value depends on seed, input name, sample and position only. Else floats are uniform in
 // [-1, 1) before rounding to the input's type; integers and booleans are 0 or 1, the only indices and masks that are
-// safe in any model. Free dimensions become 1. One sample is one run.
+// safe in any model; free dimensions become 1. One sample is one run.
 SourceResult open_random_source(const DataOptions& options, std::span<const ValueInfo> inputs);
 
 // XXH3-128 over the bytes of the files one after the other, read in pieces. Error io.

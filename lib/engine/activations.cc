@@ -1,195 +1,133 @@
 #include "engine/activations.h"
 
-#include <algorithm>
-#include <unordered_map>
+#include <map>
+#include <utility>
 
-#include "base/checked.h"
-#include "base/parallel.h"
-#include "base/progress.h"
+#include "engine/tap_passes.h"
 
 namespace onnxpress {
 namespace {
 
-// A group of taps that is collected in one pass over the samples.
-struct Group {
-  std::vector<Tap> taps;
-  unsigned jobs = 1;
+// Values of the reference of collect_pairs that are kept between calls when there is no memory limit.
+constexpr std::uint64_t kKeptValues = std::uint64_t{64} << 20;
+
+// The values that a list of taps wants, each once, and who wants it.
+struct Watch {
+  std::vector<ObservedValue> values;
+  std::vector<std::vector<std::size_t>> taps;  // of each value
+
+  std::size_t add(const std::string& value, const Graph* scope, std::size_t tap) {
+    const auto [found, added] = position_.try_emplace({scope, value}, values.size());
+    if (added) {
+      values.push_back({value, scope});
+      taps.emplace_back();
+    }
+    taps[found->second].push_back(tap);
+    return found->second;
+  }
+
+ private:
+  std::map<std::pair<const Graph*, std::string>, std::size_t> position_;
 };
 
-std::vector<std::string> values_of(std::span<const Tap> taps) {
-  std::vector<std::string> values;
-  for (const Tap& tap : taps) values.push_back(tap.value);
-  return values;
+Tensor copy_of(const TensorView& view) {
+  return Tensor(view.dtype, {view.dims.begin(), view.dims.end()}, {view.bytes.begin(), view.bytes.end()});
 }
 
-std::unordered_map<std::string, std::size_t> positions(const Session& session) {
-  std::unordered_map<std::string, std::size_t> found;
-  for (std::size_t i = 0; i < session.outputs().size(); ++i) found.emplace(session.outputs()[i].name, i);
-  return found;
-}
-
-Result<Batch> first_batch(SampleSource& source) {
-  OP_TRY(source.rewind());
-  OP_LET(auto batch, source.next());
-  if (!batch) return fail(Code::bad_input, "{}: no samples to calibrate with", source.description());
-  return std::move(*batch);
-}
-
-// Bytes of each tapped value for one batch: from its type, symbols bound by the batch; what stays unknown is
-// measured by one run that observes just those values.
-Result<std::unordered_map<std::string, std::uint64_t>> tap_bytes(const Model& model, std::span<const Tap> taps,
-                                                                 const Batch& batch) {
-  std::unordered_map<std::string, std::int64_t> symbols;
-  for (const NamedTensor& input : batch.inputs) {
-    const ValueType type = model.main().type(input.name);
-    if (!type.shape || type.shape->size() != input.tensor.dims().size()) continue;
-    for (std::size_t i = 0; i < type.shape->size(); ++i)
-      if (const Dim& dim = (*type.shape)[i]; !dim.value && !dim.symbol.empty())
-        symbols.emplace(dim.symbol, input.tensor.dims()[i]);
+// The source as if it ended after its first batch.
+class FirstBatch : public SampleSource {
+ public:
+  explicit FirstBatch(SampleSource& source) : source_(source) {}
+  Result<std::optional<Batch>> next() override {
+    if (std::exchange(taken_, true)) return std::optional<Batch>();
+    return source_.next();
   }
-  const auto estimate = [&](const std::string& value) -> std::optional<std::uint64_t> {
-    const ValueType type = model.main().type(value);
-    if (!type.shape) return std::nullopt;
-    Dims dims;
-    for (const Dim& dim : *type.shape) {
-      const auto bound = symbols.find(dim.symbol);
-      if (!dim.value && (dim.symbol.empty() || bound == symbols.end())) return std::nullopt;
-      dims.push_back(dim.value ? *dim.value : bound->second);
-    }
-    return byte_count(type.dtype, dims);
-  };
-  std::unordered_map<std::string, std::uint64_t> bytes;
-  SessionOptions unknown;
-  for (const Tap& tap : taps) {
-    if (const auto known = estimate(tap.value))
-      bytes[tap.value] = *known;
-    else
-      unknown.taps.push_back(tap.value);
+  Status rewind() override {
+    taken_ = false;
+    return source_.rewind();
   }
-  if (unknown.taps.empty()) return bytes;
-  OP_LET(const auto session, Session::open(model, unknown));
-  OP_LET(const auto outputs, session->run(batch.inputs));
-  const auto position = positions(*session);
-  for (const std::string& value : unknown.taps) bytes[value] = outputs[position.at(value)].bytes().size();
-  return bytes;
-}
+  std::size_t size() const override { return 1; }
+  bool has_labels() const override { return source_.has_labels(); }
+  bool synthetic() const override { return source_.synthetic(); }
+  std::string description() const override { return source_.description(); }
+  std::string digest() const override { return source_.digest(); }
 
-// Consecutive taps whose tensors fit the limit with `jobs` batches at work. A tap too large for that gets a group of
-// its own and fewer batches side by side.
-std::vector<Group> split(std::span<const Tap> taps, const std::unordered_map<std::string, std::uint64_t>& bytes,
-                         unsigned jobs, std::uint64_t limit) {
-  std::vector<Group> groups;
-  std::uint64_t total = 0;
-  for (const Tap& tap : taps) {
-    const std::uint64_t mine = std::max<std::uint64_t>(bytes.at(tap.value), 1);
-    const auto needed = checked_mul(checked_add(total, mine).value_or(limit), jobs);
-    if (groups.empty() || !needed || *needed > limit) {
-      const std::uint64_t side_by_side = std::clamp<std::uint64_t>(limit / mine, 1, jobs);
-      groups.push_back({{}, static_cast<unsigned>(side_by_side)});
-      total = 0;
-    }
-    groups.back().taps.push_back(tap);
-    total += mine;
-  }
-  return groups;
-}
-
-struct Slot {
-  Batch batch;
-  std::vector<std::any> partials;
+ private:
+  SampleSource& source_;
+  bool taken_ = false;
 };
-
-Status collect_group(const Model& model, SampleSource& source, const Group& group, Progress& progress) {
-  OP_LET(const auto session, Session::open(model, {.taps = values_of(group.taps)}));
-  const auto position = positions(*session);
-  OP_TRY(source.rewind());
-  std::size_t batches = 0;
-  std::vector<Slot> slots(ordered_slots(group.jobs));
-  OP_TRY(run_ordered(group.jobs, {.fetch = [&](std::size_t slot) -> Result<bool> {
-                                    OP_LET(auto batch, source.next());
-                                    if (!batch) return false;
-                                    slots[slot] = {std::move(*batch), {}};
-                                    ++batches;
-                                    return true;
-                                  },
-                                  .work = [&](std::size_t slot) -> Status {
-                                    OP_LET(const auto outputs, session->run(slots[slot].batch.inputs));
-                                    for (const Tap& tap : group.taps)
-                                      slots[slot].partials.push_back(
-                                          tap.accumulator->reduce(outputs[position.at(tap.value)].view()));
-                                    slots[slot].batch.inputs.clear();
-                                    return {};
-                                  },
-                                  .commit = [&](std::size_t slot) -> Status {
-                                    for (std::size_t i = 0; i < group.taps.size(); ++i)
-                                      group.taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
-                                    progress.tick(slots[slot].batch.samples);
-                                    slots[slot] = {};
-                                    return {};
-                                  }}));
-  if (batches == 0) return fail(Code::bad_input, "{}: no samples to calibrate with", source.description());
-  return {};
-}
 
 }  // namespace
 
 Status EngineActivations::collect(const Model& model, std::span<const Tap> taps) {
   if (taps.empty()) return {};
-  const unsigned jobs = jobs_ == 0 ? available_cores() : jobs_;
-  std::vector<Group> groups;
-  if (memory_limit_ == 0) {
-    groups.push_back({{taps.begin(), taps.end()}, jobs});
-  } else {
-    OP_LET(const Batch batch, first_batch(source_));
-    OP_LET(const auto bytes, tap_bytes(model, taps, batch));
-    groups = split(taps, bytes, jobs, memory_limit_);
-  }
-  Progress progress("calibration", source_.size() * groups.size());
-  for (const Group& group : groups) OP_TRY(collect_group(model, source_, group, progress));
-  return {};
+  Watch watch;
+  for (std::size_t i = 0; i < taps.size(); ++i)
+    watch.add(taps[i].value, taps[i].scope == &model.main() ? nullptr : taps[i].scope, i);
+  OP_LET(const auto session, Session::open(model, {.observe = watch.values}));
+  TapWork work{.label = "calibration", .taps = taps.size(), .inputs = session->inputs()};
+  work.run = [&](std::size_t, std::span<const NamedTensor> inputs, Sink& sink) -> Status {
+    return session->observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
+      for (const std::size_t tap : watch.taps[index])
+        if (sink.wants(tap, 0)) sink.give(tap, taps[tap].accumulator->reduce(value));
+      return {};
+    });
+  };
+  work.merge = [&](std::size_t tap, std::any partial) { taps[tap].accumulator->merge(std::move(partial)); };
+  work.bytes = [&](std::size_t tap) { return taps[tap].accumulator->bytes(); };
+  return run_passes(work, source_, jobs_, memory_limit_);
 }
 
 Status EngineActivations::collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps) {
   if (taps.empty()) return {};
-  SessionOptions options_a, options_b;
-  for (const PairTap& tap : taps) {
-    options_a.taps.push_back(tap.a);
-    options_b.taps.push_back(tap.b);
+  Watch watch_a, watch_b;
+  std::vector<std::size_t> of_a;  // the value of `a` that a tap pairs
+  for (std::size_t i = 0; i < taps.size(); ++i) {
+    of_a.push_back(watch_a.add(taps[i].a, nullptr, i));
+    watch_b.add(taps[i].b, nullptr, i);
   }
-  OP_LET(const auto session_a, Session::open(a, options_a));
-  OP_LET(const auto session_b, Session::open(b, options_b));
-  const auto position_a = positions(*session_a), position_b = positions(*session_b);
-  OP_TRY(source_.rewind());
-  const unsigned jobs = jobs_ == 0 ? available_cores() : jobs_;
-  std::size_t batches = 0;
-  std::vector<Slot> slots(ordered_slots(jobs));
-  Progress progress("comparison", source_.size());
-  OP_TRY(run_ordered(jobs, {.fetch = [&](std::size_t slot) -> Result<bool> {
-                              OP_LET(auto batch, source_.next());
-                              if (!batch) return false;
-                              slots[slot] = {std::move(*batch), {}};
-                              ++batches;
-                              return true;
-                            },
-                            .work = [&](std::size_t slot) -> Status {
-                              OP_LET(const auto outputs_a, session_a->run(slots[slot].batch.inputs));
-                              OP_LET(const auto outputs_b, session_b->run(slots[slot].batch.inputs));
-                              for (const PairTap& tap : taps)
-                                slots[slot].partials.push_back(
-                                    tap.accumulator->reduce(outputs_a[position_a.at(tap.a)].view(),
-                                                            outputs_b[position_b.at(tap.b)].view()));
-                              slots[slot].batch.inputs.clear();
-                              return {};
-                            },
-                            .commit = [&](std::size_t slot) -> Status {
-                              for (std::size_t i = 0; i < taps.size(); ++i)
-                                taps[i].accumulator->merge(std::move(slots[slot].partials[i]));
-                              progress.tick(slots[slot].batch.samples);
-                              slots[slot] = {};
-                              return {};
-                            }}));
-  if (batches == 0) return fail(Code::bad_input, "{}: no samples to compare with", source_.description());
+  OP_TRY(reference_.begin(a, watch_a.values, memory_limit_ == 0 ? kKeptValues : memory_limit_ / 4));
+  OP_LET(const auto session_b, Session::open(b, {.observe = watch_b.values}));
+  TapWork work{.label = "comparison", .taps = taps.size(), .inputs = session_b->inputs()};
+  work.run = [&](std::size_t sample, std::span<const NamedTensor> inputs, Sink& sink) -> Status {
+    ReferenceRuns::Values kept(watch_a.values.size());
+    std::vector<std::size_t> readers(kept.size());
+    std::vector<bool> wanted(taps.size());
+    const auto keep = [&](std::size_t index, std::uint64_t bytes, const auto& make) {
+      for (const std::size_t tap : watch_a.taps[index]) {
+        wanted[tap] = sink.wants(tap, bytes);
+        if (wanted[tap] && readers[index]++ == 0) kept[index] = make();
+      }
+    };
+    if (const ReferenceRuns::Values* known = reference_.recorded(sample)) {
+      for (std::size_t i = 0; i < kept.size(); ++i) keep(i, 0, [&] { return (*known)[i]; });
+    } else {
+      OP_TRY(reference_.session().observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
+        keep(index, value.bytes.size(), [&] { return std::make_shared<const Tensor>(copy_of(value)); });
+        return {};
+      }));
+      reference_.record(sample, kept);
+    }
+    return session_b->observe(inputs, [&](std::size_t index, const TensorView& value) -> Status {
+      for (const std::size_t tap : watch_b.taps[index]) {
+        if (!wanted[tap]) continue;
+        const std::size_t pair = of_a[tap];
+        sink.give(tap, taps[tap].accumulator->reduce(kept[pair]->view(), value));
+        if (--readers[pair] == 0) kept[pair].reset();
+      }
+      return {};
+    });
+  };
+  work.merge = [&](std::size_t tap, std::any partial) { taps[tap].accumulator->merge(std::move(partial)); };
+  work.bytes = [&](std::size_t tap) { return taps[tap].accumulator->bytes(); };
+  OP_TRY(run_passes(work, source_, jobs_, memory_limit_));
+  reference_.end();
   return {};
+}
+
+Status EngineActivations::probe(const Model& model, std::span<const Tap> taps) {
+  FirstBatch first(source_);
+  return EngineActivations(first, 1, memory_limit_).collect(model, taps);
 }
 
 std::string EngineActivations::description() const {

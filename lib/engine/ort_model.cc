@@ -7,6 +7,7 @@
 #include <limits>
 #include <unordered_set>
 
+#include "engine/observed_graph.h"
 #include "ir/walk.h"
 
 namespace onnxpress {
@@ -134,6 +135,7 @@ Result<OrtModel> make_ort_model(const Model& model, const SessionOptions& option
   copy.clear_training_info();
   OP_TRY(free_initializers(*copy.mutable_graph(), options.initializers_as_inputs));
   OP_TRY(add_taps(*copy.mutable_graph(), model.main(), options.taps));
+  if (!options.observe.empty()) OP_TRY(observe_values(copy, model, options.observe));
   Payloads payloads(model.store(), handover);
   Status status;
   for_each_tensor(copy, [&](onnx::TensorProto& tensor, TensorPlace place) {

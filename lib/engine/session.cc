@@ -14,18 +14,14 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "engine/observe_op.h"
+#include "engine/optimized_graph.h"
 #include "engine/ort_env.h"
 #include "engine/ort_model.h"
+#include "engine/ort_value.h"
 
 namespace onnxpress {
 namespace {
-
-// DType and the runtime's enumeration both follow TensorProto.DataType.
-static_assert(static_cast<int>(DType::string) == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING);
-static_assert(static_cast<int>(DType::bf16) == ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16);
-static_assert(static_cast<int>(DType::i4) == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT4);
-
-bool can_carry(DType dtype) { return dtype != DType::undefined && dtype != DType::string && dtype <= DType::i4; }
 
 ValueType value_type(const Ort::TypeInfo& info) {
   ValueType type;
@@ -116,6 +112,11 @@ Result<Opened> open_runtime(const Model& model, const SessionOptions& options,
   const auto attempt = [&](Handover handover) -> Result<Opened> {
     OP_LET(OrtModel built, make_ort_model(model, options, handover));
     Ort::SessionOptions runtime = make_options();
+    if (!options.observe.empty()) {
+      runtime.Add(observe_domain());
+      // The arena grows in powers of two and holds the weights as well: a third more memory for no time.
+      runtime.DisableCpuMemArena();
+    }
     Opened opened;
     opened.session = make_session(built, handover, runtime);
     opened.weights = std::make_shared<std::vector<NamedTensor>>(std::move(built.weights));
@@ -200,24 +201,16 @@ std::vector<Ort::Value> Session::Impl::call(std::span<const NamedTensor> given) 
 
 Result<Tensor> Session::Impl::output(Ort::Value value, const ValueInfo& info,
                                      std::span<const NamedTensor> given) const {
-  if (!value.HasValue() || !value.IsTensor()) return fail(Code::unsupported, "output '{}' is not a tensor", info.name);
-  const auto type = value.GetTensorTypeAndShapeInfo();
-  const auto dtype = static_cast<DType>(type.GetElementType());
-  if (!can_carry(dtype)) return fail(Code::unsupported, "output '{}' is of type {}", info.name, dtype_name(dtype));
-  Dims dims = type.GetShape();
-  const auto bytes = byte_count(dtype, dims);
-  if (!bytes) return fail(Code::engine, "output '{}' has the impossible shape {}", info.name, dims_text(dims));
-  const auto* data = static_cast<const std::byte*>(value.GetTensorRawData());
-  const std::span<const std::byte> view(data, data == nullptr ? 0 : *bytes);
+  OP_LET(ValueBytes found, value_bytes(value.GetConst(), "output '" + info.name + "'"));
   // An input handed out unchanged belongs to the caller, who may drop it before the output.
   for (const NamedTensor& input : given)
-    if (within(data, input.tensor.bytes()))
-      return Tensor(dtype, std::move(dims), std::vector<std::byte>(view.begin(), view.end()));
+    if (within(found.bytes.data(), input.tensor.bytes()))
+      return Tensor(found.dtype, std::move(found.dims), std::vector<std::byte>(found.bytes.begin(), found.bytes.end()));
   struct Keep {
     std::shared_ptr<const std::vector<NamedTensor>> weights;
     Ort::Value value;
   };
-  return Tensor(dtype, std::move(dims), view, std::make_shared<Keep>(weights, std::move(value)));
+  return Tensor(found.dtype, std::move(found.dims), found.bytes, std::make_shared<Keep>(weights, std::move(value)));
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -250,6 +243,17 @@ Result<std::vector<Tensor>> Session::run(std::span<const NamedTensor> inputs) co
     }
     return tensors;
   });
+}
+
+Status Session::observe(std::span<const NamedTensor> inputs, const Observer& observer) const {
+  OP_TRY(impl_->check(inputs));
+  Observation observation(observer);
+  Status ran = guarded([&]() -> Status {
+    impl_->call(inputs);
+    return {};
+  });
+  OP_TRY(observation.take_status());
+  return ran;
 }
 
 Result<double> Session::time(std::span<const NamedTensor> inputs) const {
@@ -293,15 +297,21 @@ class MemoryFile {
 
 }  // namespace
 
-Result<std::map<std::string, std::size_t>> optimized_ops(const Model& model, bool extended) {
+Result<std::vector<std::byte>> optimized_graph(const Model& model, const OptimizedGraphOptions& choices) {
   const MemoryFile file;
   if (!file.ok()) return fail(Code::io, "memory file: {}", errno_text(errno));
   OP_TRY(open_runtime(model, {}, [&] {
-    Ort::SessionOptions options = runtime_options(1, extended ? ORT_ENABLE_EXTENDED : ORT_ENABLE_ALL);
+    Ort::SessionOptions options = runtime_options(1, choices.extended ? ORT_ENABLE_EXTENDED : ORT_ENABLE_ALL);
     options.SetOptimizedModelFilePath(file.path().c_str());
+    if (choices.int8_activations)
+      options.AddConfigEntry(kOrtSessionOptionsQDQIsInt8Allowed, *choices.int8_activations ? "1" : "0");
     return options;
   }));
-  OP_LET(const std::vector<std::byte> bytes, file.content());
+  return file.content();
+}
+
+Result<std::map<std::string, std::size_t>> optimized_ops(const Model& model, bool extended) {
+  OP_LET(const std::vector<std::byte> bytes, optimized_graph(model, {.extended = extended}));
   return count_ops(bytes);
 }
 

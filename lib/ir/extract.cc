@@ -2,6 +2,7 @@
 
 #include <onnx/onnx_pb.h>
 
+#include <algorithm>
 #include <cassert>
 #include <set>
 
@@ -38,6 +39,19 @@ void add_output(onnx::GraphProto& graph, const Graph& source, const std::string&
     output.mutable_type()->mutable_tensor_type()->set_elem_type(static_cast<int>(type.dtype));
 }
 
+// What a node reads, bodies included. A name that only exists inside a body does no harm: outside, nothing makes it.
+void add_reads(const onnx::NodeProto& node, std::set<std::string>& names) {
+  for (const std::string& input : node.input()) names.insert(input);
+  const auto add_body = [&](const onnx::GraphProto& body) {
+    for (const onnx::NodeProto& inner : body.node()) add_reads(inner, names);
+    for (const onnx::ValueInfoProto& output : body.output()) names.insert(output.name());
+  };
+  for (const onnx::AttributeProto& attribute : node.attribute()) {
+    if (attribute.has_g()) add_body(attribute.g());
+    for (const onnx::GraphProto& body : attribute.graphs()) add_body(body);
+  }
+}
+
 }  // namespace
 
 Model extract(const Graph& graph, const Part& part) {
@@ -61,6 +75,32 @@ Model extract(const Graph& graph, const Part& part) {
   for (const Node& node : part.nodes) *target.add_node() = *node.proto();
   for (const std::string& output : part.outputs) add_output(target, graph, output);
   return Model(std::move(proto), graph.model().shared_store());
+}
+
+Model extract_prefix(const Model& model, std::span<const std::string> values) {
+  auto proto = std::make_unique<onnx::ModelProto>(model.proto());
+  onnx::GraphProto& graph = *proto->mutable_graph();
+  graph.clear_output();
+  std::set<std::string> wanted;
+  for (const std::string& value : values) {
+    assert(model.main().defines(value));
+    if (wanted.insert(value).second) add_output(graph, model.main(), value);
+  }
+  // Nodes are in topological order: from the last to the first, what a node makes is wanted by then or never.
+  std::vector<bool> keep(static_cast<std::size_t>(graph.node_size()), false);
+  for (std::size_t i = keep.size(); i-- > 0;) {
+    const onnx::NodeProto& node = graph.node(static_cast<int>(i));
+    keep[i] = std::ranges::any_of(node.output(), [&](const std::string& output) { return wanted.contains(output); });
+    if (keep[i]) add_reads(node, wanted);
+  }
+  std::size_t at = 0;
+  auto& nodes = *graph.mutable_node();
+  nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [&](const auto&) { return !keep[at++]; }), nodes.end());
+  auto& initializers = *graph.mutable_initializer();
+  initializers.erase(std::remove_if(initializers.begin(), initializers.end(),
+                                    [&](const auto& tensor) { return !wanted.contains(tensor.name()); }),
+                     initializers.end());
+  return Model(std::move(proto), model.shared_store());
 }
 
 }  // namespace onnxpress

@@ -59,6 +59,48 @@ void gemm(const GemmShape& shape, double alpha, std::span<const double> a, std::
               stride(transpose_a ? m : k), b.data(), stride(transpose_b ? k : n), beta, c.data(), stride(n));
 }
 
+void add_products(const ProductShape& shape, std::span<const double> a, std::span<const double> b,
+                  std::span<double> c) {
+  const auto [rows, k, stride_a, n, stride_b] = shape;
+  assert(c.size() == k * n && k <= stride_a && n <= stride_b);
+  if (rows == 0 || c.empty()) return;
+  assert(a.size() >= (rows - 1) * stride_a + k && b.size() >= (rows - 1) * stride_b + n);
+  assert(std::max({rows, stride_a, stride_b}) <= kMaxElements);
+  use_one_blas_thread();
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(k), static_cast<int>(n), static_cast<int>(rows),
+              1, a.data(), static_cast<int>(stride_a), b.data(), static_cast<int>(stride_b), 1, c.data(),
+              static_cast<int>(n));
+}
+
+void add_gram(std::size_t rows, std::size_t k, std::size_t stride, std::span<const double> a, std::span<double> c) {
+  assert(c.size() == k * k && k <= stride);
+  if (rows == 0 || k == 0) return;
+  assert(a.size() >= (rows - 1) * stride + k && std::max(rows, stride) <= kMaxElements);
+  use_one_blas_thread();
+  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, static_cast<int>(k), static_cast<int>(rows), 1, a.data(),
+              static_cast<int>(stride), 1, c.data(), static_cast<int>(k));
+}
+
+// The upper triangle of a row-major matrix is the lower one in LAPACK's column order.
+bool cholesky(std::span<double> a, std::size_t n) {
+  assert(a.size() == n * n && n <= kMaxElements);
+  if (n == 0) return true;
+  use_one_blas_thread();
+  const auto size = static_cast<lapack_int>(n);
+  const lapack_int info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'L', size, a.data(), size);
+  assert(info >= 0);
+  return info == 0;
+}
+
+void solve_cholesky(std::span<const double> r, std::size_t n, std::span<double> rows) {
+  assert(r.size() == n * n && n > 0 && rows.size() % n == 0);
+  use_one_blas_thread();
+  const auto size = static_cast<lapack_int>(n);
+  const lapack_int info = LAPACKE_dpotrs(LAPACK_COL_MAJOR, 'L', size, static_cast<lapack_int>(rows.size() / n),
+                                         r.data(), size, rows.data(), size);
+  assert(info == 0);
+}
+
 Result<Svd> thin_svd(std::span<const double> a, std::size_t rows, std::size_t cols) {
   assert(a.size() == rows * cols);
   const std::size_t k = std::min(rows, cols);

@@ -21,6 +21,21 @@ struct GemmShape {
 void gemm(const GemmShape& shape, double alpha, std::span<const double> a, std::span<const double> b, double beta,
           std::span<double> c);
 
+// c[k, n] += a^T b over `rows` rows: a row of a starts every stride_a elements and has k of them, of b stride_b and n.
+struct ProductShape {
+  std::size_t rows = 0, k = 0, stride_a = 0, n = 0, stride_b = 0;
+};
+void add_products(const ProductShape& shape, std::span<const double> a, std::span<const double> b,
+                  std::span<double> c);
+// The same with b = a; only c[i, j] with i <= j is written.
+void add_gram(std::size_t rows, std::size_t k, std::size_t stride, std::span<const double> a, std::span<double> c);
+
+// The upper triangle of the symmetric a [n, n] (all of it is read and written) becomes r with a = r^T r; below it stays
+// what was there. False when a is not positive definite.
+bool cholesky(std::span<double> a, std::size_t n);
+// x with r^T r x = b for every row b of `rows` [count, n], in place.
+void solve_cholesky(std::span<const double> r, std::size_t n, std::span<double> rows);
+
 // Thin singular value decomposition a = u diag(s) vt of a [rows, cols], with k = min(rows, cols).
 struct Svd {
   std::size_t rows = 0, cols = 0;

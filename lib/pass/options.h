@@ -115,6 +115,23 @@ class Schema {
     return finish(std::move(field));
   }
 
+  // The options of a struct that several passes hold as a member: Part::describe(Schema<Part>&) spells them.
+  template <class Part>
+  Schema& add_part(Part Options::* part) {
+    Schema<Part> schema;
+    Part::describe(schema);
+    for (Field& field : schema.take()) {
+      field.print = [part, print = field.print](const void* options) {
+        return print(&(static_cast<const Options*>(options)->*part));
+      };
+      field.parse = [part, parse = field.parse](void* options, const OptionText& text) {
+        return parse(&(static_cast<Options*>(options)->*part), text);
+      };
+      fields_.push_back(std::move(field));
+    }
+    return *this;
+  }
+
   std::vector<Field> take() { return std::move(fields_); }
 
  private:

@@ -20,12 +20,15 @@
 namespace onnxpress {
 
 // Reduces a stream of tensors to something small. Results must not depend on thread count: reduce() runs in
-// parallel on one batch each, merge() serially in sample order.
+// parallel on one sample each, merge() serially in sample order. A value in the body of a Loop or Scan is seen as often
+// as the body runs, one in a branch of If when that branch is taken.
 class Accumulator {
  public:
   virtual ~Accumulator() = default;
   virtual std::any reduce(const TensorView& value) const = 0;
   virtual void merge(std::any partial) = 0;
+  // What it holds and one partial of it, as far as known: at the latest after the first merge. 0 = next to nothing.
+  virtual std::uint64_t bytes() const { return 0; }
 };
 
 // A value, streamed into its accumulator.
@@ -42,6 +45,7 @@ class PairAccumulator {
   virtual ~PairAccumulator() = default;
   virtual std::any reduce(const TensorView& a, const TensorView& b) const = 0;
   virtual void merge(std::any partial) = 0;
+  virtual std::uint64_t bytes() const { return 0; }  // as of an Accumulator
 };
 
 struct PairTap {
@@ -55,6 +59,7 @@ class Activations {
   virtual ~Activations() = default;
   virtual Status collect(const Model& model, std::span<const Tap> taps) = 0;
   virtual Status collect_pairs(const Model& a, const Model& b, std::span<const PairTap> taps);  // default: unsupported
+  virtual Status probe(const Model& model, std::span<const Tap> taps);  // the first samples only; default: unsupported
   virtual std::string description() const = 0;  // for reports: "cifar10_train512.npz, 512 samples"
 };
 
@@ -103,6 +108,8 @@ struct PassInfo {
   bool idempotent = true;   // running it again changes nothing
   bool lossy = false;       // outputs may differ beyond float rounding
   bool needs_data = false;  // fails without --data
+  // Options that make the samples unnecessary although needs_data is set (null = none do).
+  std::function<bool(const void* options)> spares_data = {};
   bool quantizes = false;   // turns weights or activations into integers: the model before it is kept as reference
   std::vector<Field> options = {};
   std::function<std::shared_ptr<void>()> make_options = {};

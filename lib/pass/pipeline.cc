@@ -34,8 +34,13 @@ std::string print_patterns(const std::vector<Selector>& selectors) {
 template <class Predicate>
 bool any_pass(const Items& items, const Predicate& predicate) {
   return std::ranges::any_of(items, [&](const auto& item) {
-    return item->kind == Kind::pass ? predicate(*item->info) : any_pass(item->children, predicate);
+    return item->kind == Kind::pass ? predicate(*item) : any_pass(item->children, predicate);
   });
+}
+
+bool hungers(const Pipeline::Item& item) {
+  const PassInfo& info = *item.info;
+  return info.needs_data && !(info.spares_data && info.spares_data(item.options.get()));
 }
 
 std::uint64_t weight_bytes(const Model& model) {
@@ -128,8 +133,7 @@ class Execution {
     OP_LET(const std::string before, fingerprint());
     const std::size_t first_entry = context_.journal.entries().size();
     context_.journal.begin_pass(name);
-    if (item.info->quantizes && !context_.reference)
-      context_.reference = std::make_shared<const Model>(model_.clone());
+    if (item.info->quantizes && !context_.reference) context_.reference = std::make_shared<const Model>(model_.clone());
 
     const auto start = std::chrono::steady_clock::now();
     auto outcome = item.pass->run(model_, context_);
@@ -191,21 +195,19 @@ std::string Pipeline::Item::print() const {
 
 std::string Pipeline::print() const { return print_items(items_); }
 
-bool Pipeline::needs_data() const {
-  return any_pass(items_, [](const PassInfo& info) { return info.needs_data; });
-}
+bool Pipeline::needs_data() const { return any_pass(items_, hungers); }
 
 bool Pipeline::lossy() const {
-  return any_pass(items_, [](const PassInfo& info) { return info.lossy; });
+  return any_pass(items_, [](const Item& item) { return item.info->lossy; });
 }
 
 Result<Outcome> Pipeline::run(Model& model, PassContext& context, const Checks& checks,
                               std::vector<PassRecord>* records) const {
   // Before any work, not when the pass is reached: data is never invented.
   std::string hungry;
-  const auto lacks_data = [&](const PassInfo& info) {
-    if (info.needs_data) hungry = info.name;
-    return info.needs_data;
+  const auto lacks_data = [&](const Item& item) {
+    if (hungers(item)) hungry = item.info->name;
+    return !hungry.empty();
   };
   if (context.activations == nullptr && any_pass(items_, lacks_data))
     return fail(Code::usage, "{} needs --data", hungry);

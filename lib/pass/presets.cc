@@ -6,9 +6,11 @@ namespace onnxpress {
 // BatchNormalization to its Conv, and so on. Quantization comes last: nothing folds across its Q/DQ pairs.
 const std::vector<Preset>& all_presets() {
   static const std::vector<Preset> presets = {
-      {"clean", "fixpoint(clean-constants,clean-identity,fold-constants,fold-batchnorm,clean-duplicates,clean-dead)",
+      {"clean", "fixpoint(clean-constants,clean-identity,fold-constants,fold-bias,fold-batchnorm,clean-duplicates,clean-dead)",
        "everything that keeps the outputs: tidy the graph, fold constants and batch normalization"},
       {"int8-cpu", "@clean,quant-static", "8-bit weights and activations for CPUs; needs --data"},
+      {"int8-best", "@clean,quant-static,round-adaptive",
+       "the same with weights rounded so that the outputs of layers stay close; takes longer"},
       {"int8-dynamic", "@clean,quant-dynamic", "8-bit weights, activations quantized while running; no data needed"},
   };
   return presets;

@@ -10,9 +10,9 @@ namespace onnxpress {
 
 enum class NodeFormat {
   float32,  // as it was
-  int16,    // 16-bit activations
-  int8,     // 8-bit weights and activations
-  int4,     // 4-bit weights
+  int16,    // 8-bit weights, 16-bit activations; runtimes compute it in float
+  int8,     // 8-bit weights and activations, whatever it costs
+  int4,     // 4-bit weights, 8-bit activations
 };
 
 inline constexpr std::array<std::pair<NodeFormat, std::string_view>, 4> kNodeFormats = {

@@ -35,16 +35,18 @@ NodeFormat Recipe::of(const std::string& label) const {
 }
 
 std::span<const NodeFormat> recipe_formats() {
-  static constexpr std::array kFormats = {NodeFormat::int8};
+  static constexpr std::array kFormats = {NodeFormat::int16, NodeFormat::int8, NodeFormat::int4};
   return kFormats;
 }
 
 Result<bool> quantize_recipe(Model& model, PassContext& context, const StaticSettings& settings, const Recipe& recipe) {
   assert(recipe.others == NodeFormat::int8 || recipe.others == NodeFormat::float32);
+  StaticSettings with_formats = settings;
   std::vector<std::string> named;  // those that differ from the others in being quantized
   for (const auto& [label, format] : recipe.formats) {
     assert(format == NodeFormat::float32 || std::ranges::contains(recipe_formats(), format));
     if ((format == NodeFormat::float32) != (recipe.others == NodeFormat::float32)) named.push_back(label);
+    if (format == NodeFormat::int16 || format == NodeFormat::int4) with_formats.per_node[label] = format;
   }
   if (named.empty() && recipe.others == NodeFormat::float32) return false;
   Selection selection;
@@ -53,7 +55,7 @@ Result<bool> quantize_recipe(Model& model, PassContext& context, const StaticSet
     (recipe.others == NodeFormat::float32 ? selection.only : selection.skip).push_back(std::move(selector));
   }
   if (!selection.empty()) context.selections.push_back(&selection);
-  Result<bool> changed = quantize_static(model, context, settings);
+  Result<bool> changed = quantize_static(model, context, with_formats);
   if (!selection.empty()) context.selections.pop_back();
   return changed;
 }

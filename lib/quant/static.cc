@@ -3,228 +3,261 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <memory>
 
-#include "base/parallel.h"
-#include "ir/edit.h"
-#include "quant/qdq.h"
-#include "quant/static_plan.h"
+#include "ir/upconvert.h"
+#include "quant/static_emit.h"
+#include "quant/static_numbers.h"
+#include "quant/static_weights.h"
 
 namespace onnxpress {
 namespace {
 
-constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weights in work without --memory-limit
+constexpr std::int64_t kLeastOpset = 10;       // QuantizeLinear
+constexpr std::int64_t kPerChannelOpset = 13;  // its axis
 
-// A kernel with what its emission needs.
-struct Kernel {
-  const StaticNode* item = nullptr;
-  std::size_t weight = 0;  // index of its WeightJob
-  float input_scale = 1;
-  std::vector<float> bias = {};  // one per output channel; empty when there is none
-};
-
-std::int64_t channel_axis(const Node& node) {
-  if (node.is("Conv")) return 0;
-  if (node.is("Gemm")) return node.attr_int("transB", 0) != 0 ? 0 : 1;
-  return 1;
-}
-
-// One input channel per group: the runtime's depthwise kernel multiplies in 16 bits and cannot saturate.
-bool is_depthwise(const Node& node) {
-  const auto weight = node.graph().constant_type(node.input(1));
-  return node.is("Conv") && weight->second.size() > 2 && weight->second[1] == 1 && node.attr_int("group", 1) > 1;
+// A value by the scope that defines it.
+ValueRef ref_of(const Graph& scope, const std::string& value) {
+  const Graph* home = scope.scope_of(value);
+  return {value, home == nullptr || home->kind() == Graph::Kind::main ? nullptr : home};
 }
 
 class StaticQuantizer {
  public:
-  explicit StaticQuantizer(const StaticSettings& settings) : settings_(settings) {}
+  StaticQuantizer(Model& model, PassContext& context, const StaticSettings& settings)
+      : model_(model),
+        context_(context),
+        settings_(settings),
+        code_rules_{settings.target, resolve(settings.activations, settings.target)} {}
 
-  Result<bool> run(Model& model, PassContext& context) const {
-    if (model.opset() < 10) {
-      context.journal.warning(fmt::format("QuantizeLinear needs opset 10, the model has {}", model.opset()));
-      return false;
-    }
-    if (settings_.per_channel && model.opset() < 13)
-      context.journal.warning(fmt::format(
-          "one scale per weight tensor: per-channel scales need opset 13, the model has {}", model.opset()));
-    context.journal.note("target: " + target_name(resolve(settings_.target)));
-    const StaticPlan plan = plan_static(model, context);
-    if (plan.nodes.empty()) return false;
-    OP_LET(const auto params, measure(model, plan, context));
-
-    std::vector<WeightJob> jobs;
-    OP_LET(const std::vector<Kernel> kernels, plan_weights(model, plan, params, jobs));
-    Rewriter rewriter(model.main());
-    QdqWriter writer(model.main(), rewriter);
-    quantize_values(plan, params, writer);
-    OP_TRY(quantize_kernels(kernels, jobs, writer, rewriter, context));
-    for (const StaticNode& item : plan.nodes) {
-      if (item.role != StaticRole::kernel) context.done(item.node, "runs on 8-bit codes between integer nodes");
-    }
-    drop_float_constants(model.main(), kernels, rewriter);
-    return rewriter.commit();
+  Result<bool> run() {
+    make_planners();
+    OP_TRY(look_at_types());
+    OP_TRY(settle());
+    return emit();
   }
 
  private:
-  using Params = std::map<std::string, AffineParams>;  // by root value
-
-  Result<Params> measure(const Model& model, const StaticPlan& plan, PassContext& context) const {
-    Params params;
-    std::vector<ValueRef> taps;
-    for (const std::string& value : plan.values) {
-      const std::string root = plan.root(value);
-      const Node producer = model.main().producer(root);
-      if (producer && producer.is("Sigmoid")) {
-        params[root] = {1.0F / 256, 0};  // its range is known
-      } else if (!std::ranges::contains(taps, root, &ValueRef::value)) {
-        taps.push_back({root});
+  void make_planners() {
+    const StaticRules rules = {settings_.target, settings_.placement, settings_.attention};
+    for (Graph* graph : model_.graphs()) {
+      if (in_function(*graph)) {
+        for (const Node& node : graph->nodes())
+          if (static_role(node, settings_.target, false) == StaticRole::kernel)
+            context_.skipped(node, "it is inside a function: inline functions first");
+        continue;
       }
+      planners_.push_back(std::make_unique<StaticPlanner>(*graph, rules, context_));
+      for (const Node& node : graph->nodes()) override(node, *planners_.back());
     }
-    OP_LET(const RangeTable ranges, measure_ranges(context, model, taps, settings_.ranges, settings_.known));
-    for (const auto& [value, range] : ranges) params[value] = choose_affine(range.min, range.max, DType::u8, false);
-    return params;
   }
 
-  bool per_channel(const Model& model) const { return settings_.per_channel && model.opset() >= 13; }
-
-  // The bias as floats, one per channel, beta included.
-  static Result<std::vector<float>> read_bias(const Node& node, std::size_t channels) {
-    if (node.input(2).empty()) return std::vector<float>{};
-    OP_LET(const auto tensor, node.graph().constant(node.input(2)));
-    const auto values = tensor->as<float>();
-    std::vector<float> bias(values.begin(), values.end());
-    if (bias.size() == 1) bias.resize(channels, bias.front());
-    const float beta = node.is("Gemm") ? node.attr_float("beta", 1) : 1;
-    for (float& value : bias) {
-      value *= beta;
-      if (!std::isfinite(value)) return fail(Code::bad_input, "node '{}': its bias is not finite", node.label());
-    }
-    return bias;
+  static bool in_function(const Graph& graph) {
+    const Graph* at = &graph;
+    while (at->parent() != nullptr) at = at->parent();
+    return at->kind() == Graph::Kind::function;
   }
 
-  // One job per weight tensor and layout, however many nodes read it. The int32 bias must fit: its scale is
-  // s_x * s_w, so s_w must be at least 2 |b| / (2^32 - 2) / s_x.
-  Result<std::vector<Kernel>> plan_weights(const Model& model, const StaticPlan& plan, const Params& params,
-                                           std::vector<WeightJob>& jobs) const {
-    std::vector<Kernel> kernels;
-    std::map<std::tuple<std::string, std::int64_t, float>, std::size_t> known;
-    for (const StaticNode& item : plan.nodes) {
-      if (item.role != StaticRole::kernel) continue;
-      const Node& node = item.node;
-      const std::string weight(node.input(1));
-      const std::int64_t axis = channel_axis(node);
-      const float alpha = node.is("Gemm") ? node.attr_float("alpha", 1) : 1;
-      const auto [place, fresh] = known.try_emplace({weight, axis, alpha}, jobs.size());
-      if (fresh) {
-        WeightJob job{.reader = &node.graph(), .name = weight, .channel_axis = axis, .factor = alpha};
-        job.per_channel = per_channel(model);
-        jobs.push_back(std::move(job));
-      }
-      // One reader that could saturate is enough.
-      if (saturates(settings_.target) && !is_depthwise(node)) jobs[place->second].avoid_saturation = true;
-      Kernel kernel{.item = &item, .weight = place->second};
-      kernel.input_scale = params.at(plan.root(std::string(node.input(0)))).scale;
-      const auto type = node.graph().constant_type(weight);
-      const auto channels = static_cast<std::size_t>(type->second[static_cast<std::size_t>(axis)]);
-      OP_LET(kernel.bias, read_bias(node, channels));
-      std::vector<double>& least = jobs[kernel.weight].least_scale;
-      least.resize(per_channel(model) ? channels : 1);
-      for (std::size_t c = 0; c < kernel.bias.size(); ++c) {
-        double& scale = least[least.size() == 1 ? 0 : c];
-        scale = std::max(scale, 1.0001 * 2 * std::abs(kernel.bias[c]) / 4294967294.0 / kernel.input_scale);
-      }
-      kernels.push_back(std::move(kernel));
-    }
-    return kernels;
+  void override(const Node& node, StaticPlanner& planner) {
+    const auto found = settings_.per_node.find(node.label());
+    if (found == settings_.per_node.end() || !planner.knows(node)) return;
+    if (found->second == NodeFormat::float32) planner.keep_float(node, "it was asked to stay float");
+    if (found->second == NodeFormat::int8 || found->second == NodeFormat::int4) planner.force(node);
+    if (found->second != NodeFormat::int16) return;
+    planner.keep_float(node, "");
+    if (static_role(node, settings_.target, false) == StaticRole::kernel) wide_.push_back(node);
   }
 
-  static void quantize_values(const StaticPlan& plan, const Params& params, QdqWriter& writer) {
-    std::map<std::string, bool> fused;  // made by an integer node, so every reader takes the dequantized form
-    for (const StaticNode& item : plan.nodes)
-      if (item.quantize_output) fused[item.output] = true;
-    for (const std::string& value : plan.values) {
-      const std::string root = plan.root(value);
-      writer.quantize(value, root, params.at(root), fused.contains(value));
-    }
-    for (const StaticNode& item : plan.nodes)
-      for (const std::size_t slot : item.data_slots)
-        if (!fused.contains(std::string(item.node.input(slot)))) writer.read(item.node, slot);
-  }
-
-  Status quantize_kernels(const std::vector<Kernel>& kernels, const std::vector<WeightJob>& jobs, QdqWriter& writer,
-                          Rewriter& rewriter, PassContext& context) const {
-    std::uint64_t largest = 0;
-    for (const WeightJob& job : jobs) largest = std::max(largest, peak_bytes(job));
-    const std::uint64_t budget = context.memory_limit == 0 ? kInFlight : context.memory_limit;
-    struct Written {
-      std::string value;
-      std::vector<float> scales;
-      float sqnr_db = 0;
-    };
-    std::vector<Written> written(jobs.size());
-    OP_TRY(execute_and_commit<QuantizedWeight>(
-        jobs.size(), jobs_within(context.jobs, largest, budget),
-        [&](std::size_t i) { return quantize_weight(jobs[i]); },
-        [&](std::size_t i, QuantizedWeight weight) -> Status {
-          const auto reader = std::ranges::find(kernels, i, &Kernel::weight);
-          written[i].scales = weight.scales;
-          written[i].sqnr_db = weight.sqnr_db;
-          written[i].value = writer.weight(reader->item->node, jobs[i].name, std::move(weight), jobs[i].axis());
-          return {};
-        }));
-    for (const Kernel& kernel : kernels) {
-      const Node& node = kernel.item->node;
-      const Written& weight = written[kernel.weight];
-      rewriter.set_input(node, 1, weight.value);
-      if (!kernel.bias.empty()) quantize_bias_of(kernel, weight.scales, writer, rewriter);
-      if (node.is("Gemm")) {
-        for (const char* key : {"alpha", "beta"})
-          if (node.has_attr(key)) rewriter.remove_attribute(node, key);
-      }
-      context.done(node, fmt::format("int8 weight ({} scale{}, SQNR {:.1f} dB), uint8 activations{}",
-                                     weight.scales.size(), weight.scales.size() == 1 ? "" : "s", weight.sqnr_db,
-                                     kernel.item->quantize_output ? "" : ", float result"));
-    }
+  Status look_at_types() {
+    std::vector<SeenTypes::Read> reads;
+    for (const auto& planner : planners_) std::ranges::move(planner->reads(), std::back_inserter(reads));
+    if (reads.empty()) return {};
+    OP_LET(types_, SeenTypes::look(model_, reads, context_));
+    for (const auto& planner : planners_) planner->set_types(types_);
     return {};
   }
 
-  static void quantize_bias_of(const Kernel& kernel, const std::vector<float>& weight_scales, QdqWriter& writer,
-                               Rewriter& rewriter) {
-    const Node& node = kernel.item->node;
-    std::vector<float> scales;
-    for (const float scale : weight_scales) scales.push_back(kernel.input_scale * scale);
-    Tensor codes(DType::i32, {static_cast<std::int64_t>(kernel.bias.size())});
-    const auto out = codes.as_mutable<std::int32_t>();
-    for (std::size_t c = 0; c < kernel.bias.size(); ++c)
-      quantize_bias(std::span(kernel.bias).subspan(c, 1), scales[scales.size() == 1 ? 0 : c], out.subspan(c, 1));
-    const std::string value = writer.bias(node, std::string(node.input(2)), std::move(codes), scales);
-    rewriter.set_input(node, 2, value);
+  // Plans, measures what the plan needs, keeps float what the ranges speak against, until nothing new comes up.
+  Status settle() {
+    while (true) {
+      plans_.clear();
+      for (const auto& planner : planners_) plans_.push_back(planner->plan());
+      OP_TRY(measure());
+      bool again = false;
+      for (std::size_t i = 0; i < plans_.size(); ++i) again = object(plans_[i], *planners_[i]) || again;
+      if (!again) return {};
+    }
   }
 
-  // The float weights and biases that only the rewritten nodes read.
-  static void drop_float_constants(const Graph& graph, const std::vector<Kernel>& kernels, Rewriter& rewriter) {
-    const auto switched = [&](const Use& use) {
-      return use.slot > 0 && std::ranges::any_of(kernels, [&](const Kernel& k) { return k.item->node == use.node; });
+  Status measure() {
+    std::vector<ValueRef> wanted;
+    const auto want = [&](const Graph& scope, const std::string& value) {
+      const ValueRef ref = ref_of(scope, value);
+      if (!ranges_.contains(range_key(ref))) wanted.push_back(ref);
     };
-    std::vector<std::string> dropped;
-    for (const Kernel& kernel : kernels)
-      for (const std::size_t slot : {1UZ, 2UZ}) {
-        const std::string value(kernel.item->node.input(slot));
-        if (value.empty() || std::ranges::contains(dropped, value)) continue;
-        if (!is_private_constant(graph, value, switched)) continue;
-        drop_constant(rewriter, graph, value);
-        dropped.push_back(value);
-      }
+    for (std::size_t i = 0; i < plans_.size(); ++i) {
+      const StaticPlan& plan = plans_[i];
+      for (const std::string& value : plan.values)
+        if (!has_fixed_range(plan.graph->producer(plan.root(value)))) want(*plan.graph, plan.root(value));
+      for (const StaticNode* unit : joins(plan, *planners_[i]))
+        for (const std::size_t slot : unit->data_slots)
+          want(*plan.graph, plan.root(std::string(unit->node.input(slot))));
+    }
+    for (const Node& node : wide_) want(node.graph(), std::string(node.input(0)));
+    if (wanted.empty()) return {};
+    OP_LET(const RangeTable measured, measure_ranges(context_, model_, wanted, settings_.ranges, settings_.known));
+    for (const auto& [key, range] : measured) ranges_.emplace(key, range);
+    return {};
   }
 
+  // Nodes whose result joins its inputs and becomes codes.
+  static std::vector<const StaticNode*> joins(const StaticPlan& plan, const StaticPlanner& planner) {
+    std::vector<const StaticNode*> found;
+    for (const StaticNode& unit : planner.units()) {
+      if (!unit.node.is("Concat") && !unit.node.is("Add")) continue;
+      if (std::ranges::contains(plan.values, unit.outputs.front())) found.push_back(&unit);
+    }
+    return found;
+  }
+
+  // What the ranges say against the plan; true when something has to stay float that was not known to.
+  bool object(const StaticPlan& plan, StaticPlanner& planner) {
+    bool news = false;
+    for (const std::string& value : plan.values) {
+      const ValueRange* range = range_of(*plan.graph, plan.root(value));
+      if (range == nullptr) continue;
+      std::string reason = unfit_range(*range);
+      if (reason.empty()) continue;
+      planner.keep_float(value, fmt::format("'{}': {}", value, reason));
+      news = true;
+    }
+    for (const StaticNode* unit : joins(plan, planner)) {
+      std::vector<NamedRange> inputs;
+      for (const std::size_t slot : unit->data_slots) {
+        const std::string value(unit->node.input(slot));
+        if (const ValueRange* range = range_of(*plan.graph, plan.root(value))) inputs.push_back({value, *range});
+      }
+      const auto bad = bad_join(unit->node, inputs);
+      if (!bad) continue;
+      planner.keep_float(unit->node, bad->reason);
+      planner.keep_float(unit->outputs.front(),
+                         fmt::format("'{}' mixes values of very different size", unit->outputs.front()));
+      if (!bad->warning.empty()) context_.journal.warning(bad->warning);
+      news = true;
+    }
+    return news;
+  }
+
+  const ValueRange* range_of(const Graph& scope, const std::string& value) const {
+    const auto found = ranges_.find(range_key(ref_of(scope, value)));
+    return found == ranges_.end() ? nullptr : &found->second;
+  }
+
+  Result<bool> emit() {
+    Rewriters rewriters(model_);
+    QdqWriters writers(rewriters);
+    StaticWeights weights(model_, settings_);
+    for (const StaticPlan& plan : plans_) {
+      if (plan.nodes.empty()) continue;
+      const auto params = params_of(plan);
+      for (const StaticNode& unit : plan.nodes) {
+        if (unit.role != StaticRole::kernel) continue;
+        const float scale = params.at(plan.root(std::string(unit.node.input(0)))).affine.scale;
+        OP_TRY(weights.add(unit, scale, weight_format(unit.node)));
+      }
+      OP_TRY(emit_codes(plan, params, types_, code_rules_, writers.of(*plan.graph), rewriters.of(*plan.graph)));
+    }
+    for (const StaticPlan& plan : plans_)
+      for (const StaticLeft& left : plan.left) {
+        const bool kernel = static_role(left.node, settings_.target, false) == StaticRole::kernel;
+        if (left.reason.empty() || (left.too_slow && settings_.store && kernel && weights.add_stored(left.node)))
+          continue;
+        context_.skipped(left.node, left.reason);
+      }
+    for (const Node& node : wide_) {
+      const ValueRange* range = range_of(node.graph(), std::string(node.input(0)));
+      if (range == nullptr) continue;
+      const CodeRules rules = {settings_.target, ActivationFormat::uint16};
+      writers.of(node.graph()).read_privately(node, 0, choose_params(*range, {}, rules));
+      OP_TRY(weights.add_wide(node));
+    }
+    if (weights.empty() && std::ranges::all_of(plans_, [](const StaticPlan& plan) { return plan.nodes.empty(); }))
+      return false;
+    OP_TRY(weights.write(writers, rewriters, context_));
+    for (const StaticPlan& plan : plans_)
+      for (const StaticNode& unit : plan.nodes)
+        if (unit.role != StaticRole::kernel) context_.done(unit.node, "runs on codes between integer nodes");
+    OP_LET(const bool changed, rewriters.commit());
+    const bool wide = bit_width(activation_dtype(code_rules_.format)) == 16 || !wide_.empty();
+    if (wide && model_.opset() < 21 && model_.opset("com.microsoft") == 0) model_.set_opset("com.microsoft", 1);
+    return changed;
+  }
+
+  WeightFormat weight_format(const Node& node) const {
+    const auto found = settings_.per_node.find(node.label());
+    if (found == settings_.per_node.end()) return settings_.weights;
+    return found->second == NodeFormat::int4 ? WeightFormat::int4 : WeightFormat::int8;
+  }
+
+  RootParams params_of(const StaticPlan& plan) const {
+    std::map<std::string, std::optional<Absorbed>> absorbed;
+    for (const StaticNode& unit : plan.nodes)
+      if (unit.quantize_output) absorbed[unit.outputs.front()] = unit.absorbed;
+    RootParams params;
+    for (const std::string& value : plan.values) {
+      const std::string root = plan.root(value);
+      if (params.contains(root)) continue;
+      const ValueRange* range = range_of(*plan.graph, root);
+      params[root] = range == nullptr ? unit_params(code_rules_) : choose_params(*range, absorbed[root], code_rules_);
+    }
+    return params;
+  }
+
+  Model& model_;
+  PassContext& context_;
   const StaticSettings& settings_;
+  CodeRules code_rules_;
+  std::vector<std::unique_ptr<StaticPlanner>> planners_;
+  std::vector<StaticPlan> plans_;  // of the planners
+  std::vector<Node> wide_;         // nodes asked to have 16-bit activations
+  SeenTypes types_;
+  RangeTable ranges_;
 };
+
+// Whether quantization has something to work on, so that a conversion of the model to another opset is worth it.
+bool has_kernels(const Model& model, const PassContext& context, const StaticSettings& settings) {
+  for (const Graph* graph : model.graphs())
+    for (const Node& node : graph->nodes()) {
+      const StaticRole role = static_role(node, settings.target, settings.attention);
+      if (role != StaticRole::kernel && role != StaticRole::product) continue;
+      const bool selected = std::ranges::all_of(
+          context.selections, [&](const Selection* selection) { return selection->refusal(node).empty(); });
+      if (selected && static_refusal(node, role).empty()) return true;
+    }
+  return false;
+}
 
 }  // namespace
 
 Result<bool> quantize_static(Model& model, PassContext& context, const StaticSettings& settings) {
-  return StaticQuantizer(settings).run(model, context);
+  context.journal.note("target: " + target_name(resolve(settings.target)));
+  const std::int64_t needed = settings.per_channel ? kPerChannelOpset : kLeastOpset;
+  if (model.opset() >= needed || !has_kernels(model, context, settings))
+    return StaticQuantizer(model, context, settings).run();
+  Model converted = model.clone();
+  if (const auto raised = upconvert(converted, kPerChannelOpset); !raised) {
+    if (raised.error().code != Code::unsupported) return std::unexpected(raised.error());
+    context.journal.warning(fmt::format("{} needs opset {}, the model has {} and cannot be converted: {}",
+                                        model.opset() < kLeastOpset ? "QuantizeLinear" : "one scale per channel",
+                                        needed, model.opset(), raised.error().what));
+    if (model.opset() < kLeastOpset) return false;
+    return StaticQuantizer(model, context, settings).run();
+  }
+  OP_LET(const bool changed, StaticQuantizer(converted, context, settings).run());
+  if (!changed) return false;
+  context.journal.note(fmt::format("opset {} -> {}", model.opset(), converted.opset()));
+  model = std::move(converted);
+  return true;
 }
 
 }  // namespace onnxpress

@@ -7,6 +7,7 @@
 //   a = scale / sqrt(var + epsilon)      s = B - mean * a
 // After a linear op (Conv, ConvTranspose, Gemm, MatMul, MatMul+Add) with output channels o:
 //   W'[o,i] = a[o] * W[o,i]              b'[o] = a[o] * b[o] + s[o]
+// where an Add of one number per channel between the two counts as part of b and goes too.
 // Before one (Conv, Gemm, MatMul, MatMul+Add) with input channels i:
 //   W'[o,i] = W[o,i] * a[i]              b'[o] = b[o] + sum_i W[o,i] * s[i]
 // computed in double and stored in the dtype of the weights. The value between the two must have this one reader and be
@@ -17,36 +18,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <expected>
 #include <utility>
 
 #include "ir/edit.h"
 #include "ir/rewriter.h"
 #include "num/channels.h"
+#include "pass/linear.h"
 #include "pass/pass.h"
 
 namespace onnxpress {
 namespace {
 
 using Doubles = std::vector<double>;
-template <class T>
-using OrReason = std::expected<T, std::string>;  // the reason why not
-
-std::unexpected<std::string> no(std::string reason) { return std::unexpected(std::move(reason)); }
-
-// y = alpha * weight(x) + beta * bias
-struct Linear {
-  Node node;            // reads the weight at slot 1
-  Node bias_node = {};  // where the bias is added; empty when nothing can add one (MatMul without Add)
-  std::size_t bias_slot = 2;
-  DType dtype = DType::undefined;
-  Dims dims = {};
-  ChannelLayout layout = {};
-  double alpha = 1, beta = 1;
-
-  std::string bias() const { return bias_node ? std::string(bias_node.input(bias_slot)) : std::string(); }
-  const Node& last() const { return bias_node ? bias_node : node; }
-};
 
 // a*v + s per channel.
 struct Affine {
@@ -55,84 +38,6 @@ struct Affine {
     return std::ranges::any_of(s, [](double value) { return value != 0; });
   }
 };
-
-// The one reader of a value, when there is exactly one, in the same graph, and the value is not handed out.
-OrReason<Use> only_use(const Graph& graph, std::string_view value) {
-  const std::vector<Use>& uses = graph.uses(value);
-  if (graph.is_output(value)) return no(fmt::format("'{}' is also an output of the graph", value));
-  if (uses.size() != 1) return no(fmt::format("'{}' has {} readers", value, uses.size()));
-  if (!uses.front().node || uses.front().captured) return no(fmt::format("'{}' is read by a nested body", value));
-  return uses.front();
-}
-
-std::size_t extent(const Dims& dims, std::size_t axis) { return static_cast<std::size_t>(dims[axis]); }
-
-OrReason<ChannelLayout> layout_of(const Node& node, const Dims& dims) {
-  ChannelLayout layout;
-  if (node.is("Gemm") || node.is("MatMul")) {
-    if (dims.size() != 2) return no("its weights are not a matrix");
-    layout = {.rows = extent(dims, 0), .cols = extent(dims, 1), .inner = 1, .groups = 1, .rows_are_outputs = false};
-    layout.rows_are_outputs = node.attr_int("transB", 0) != 0;
-  } else {
-    const std::int64_t groups = node.attr_int("group", 1);
-    if (dims.size() < 3 || groups < 1) return no("its weights have no spatial axes");
-    layout = {.rows = extent(dims, 0),
-              .cols = extent(dims, 1),
-              .inner = 1,
-              .groups = static_cast<std::size_t>(groups),
-              .rows_are_outputs = node.is("Conv")};
-    for (std::size_t axis = 2; axis < dims.size(); ++axis) layout.inner *= extent(dims, axis);
-    if (layout.rows % layout.groups != 0) return no("its channels do not divide into its groups");
-  }
-  if (layout.rows == 0 || layout.cols == 0) return no("its weights are empty");
-  return layout;
-}
-
-// A bias that is one number per output channel, or one number.
-bool is_channel_bias(const Dims& dims, std::size_t channels) {
-  const auto count = element_count(dims);
-  if (dims.size() > 2 || !count) return false;
-  return *count == 1 || (*count == channels && dims.back() == static_cast<std::int64_t>(channels));
-}
-
-// The Add of a constant that is the only reader of a MatMul.
-Node add_after(const Node& matmul) {
-  const Graph& graph = matmul.graph();
-  const auto use = only_use(graph, matmul.output(0));
-  if (!use || !use->node.is("Add") || !graph.is_constant(use->node.input(1 - use->slot))) return {};
-  return use->node;
-}
-
-// `node` is a Conv, ConvTranspose, Gemm or MatMul, `add` the Add of its bias.
-OrReason<Linear> describe_linear(const Node& node, const Node& add) {
-  const Graph& graph = node.graph();
-  const auto weight = graph.constant_type(node.input(1));
-  if (!weight) return no("its weights are not constant");
-  Linear linear{
-      .node = node, .bias_node = node.is("MatMul") ? add : node, .dtype = weight->first, .dims = weight->second};
-  if (linear.dtype != DType::f32 && linear.dtype != DType::f16 && linear.dtype != DType::bf16 &&
-      linear.dtype != DType::f64)
-    return no(fmt::format("its weights are {}", dtype_name(linear.dtype)));
-  const auto layout = layout_of(node, linear.dims);
-  if (!layout) return no(layout.error());
-  linear.layout = *layout;
-  if (node.is("Gemm")) {
-    linear.alpha = static_cast<double>(node.attr_float("alpha", 1));
-    linear.beta = static_cast<double>(node.attr_float("beta", 1));
-    if (node.has_attr("broadcast")) return no("its opset is older than 7");
-  }
-  if (add) linear.bias_slot = graph.is_constant(add.input(1)) ? 1 : 0;
-  if (!linear.bias().empty()) {
-    const auto bias = graph.constant_type(linear.bias());
-    if (!bias) return no("its bias is not constant");
-    if (!is_channel_bias(bias->second, linear.layout.outputs())) return no("its bias is not one number per channel");
-  }
-  return linear;
-}
-
-bool is_linear(const Node& node) {
-  return node && (node.is("Conv") || node.is("ConvTranspose") || node.is("Gemm") || node.is("MatMul"));
-}
 
 bool is_matrix(const Graph& graph, std::string_view value) { return graph.type(value).rank() == 2; }
 
@@ -145,17 +50,12 @@ OrReason<Linear> linear_before(const Node& bn) {
     const Node made = graph.producer(maker.input(slot));
     if (made && made.is("MatMul") && add_after(made) == maker) node = made, add = maker;
   }
-  if (!is_linear(node)) return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
+  const bool shifted = !is_linear(node) && maker && maker.is("Add");
+  if (!is_linear(node) && !shifted) return no("no Conv, ConvTranspose, Gemm or MatMul makes its input");
   if (const auto use = only_use(graph, bn.input(0)); !use) return no(use.error());
+  if (shifted) return with_shift(maker);
   if (node.is("MatMul") && !is_matrix(graph, node.output(0))) return no("the result of its MatMul is not a matrix");
   return describe_linear(node, add);
-}
-
-bool pads(const Node& conv) {
-  const std::string automatic = conv.attr_string("auto_pad", "NOTSET");
-  if (automatic != "NOTSET" && automatic != "VALID") return true;
-  return automatic == "NOTSET" &&
-         std::ranges::any_of(conv.attr_ints("pads"), [](std::int64_t pad) { return pad != 0; });
 }
 
 // The linear op that reads the BatchNormalization's result.
@@ -170,23 +70,6 @@ OrReason<Linear> linear_after(const Node& bn, bool shifts) {
   if (node.is("Gemm") && node.attr_int("transA", 0) != 0) return no("the Gemm that reads it transposes it");
   if (node.is("MatMul") && !is_matrix(graph, bn.output(0))) return no("its result is not a matrix");
   return describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
-}
-
-// Why the BatchNormalization itself cannot be folded.
-std::string own_refusal(const Node& bn) {
-  const Graph& graph = bn.graph();
-  const std::int64_t opset = graph.model().opset();
-  if (graph.kind() == Graph::Kind::function) return "functions have no initializers";
-  if (graph.kind() == Graph::Kind::body && graph.model().ir_version() < 4)
-    return "a body before IR version 4 has no initializers";
-  if (bn.attr_int("training_mode", 0) != 0) return "it is in training mode";
-  if (opset < 7 && bn.attr_int("is_test", 0) == 0) return "it is in training mode";
-  for (std::size_t i = 1; i < bn.output_count(); ++i)
-    if (!bn.output(i).empty()) return "it is in training mode";
-  if (bn.attr_int("spatial", 1) == 0) return "spatial=0 normalizes every position by itself";
-  for (std::size_t i = 1; i < 5; ++i)
-    if (!graph.is_constant(bn.input(i))) return fmt::format("its input '{}' is not constant", bn.input(i));
-  return {};
 }
 
 Result<Affine> read_affine(const Node& bn) {
@@ -207,15 +90,6 @@ Result<Affine> read_affine(const Node& bn) {
   return affine;
 }
 
-Result<Doubles> read_bias(const Graph& graph, const Linear& linear) {
-  Doubles bias(linear.layout.outputs(), 0.0);
-  if (linear.bias().empty()) return bias;
-  OP_LET(const auto tensor, graph.constant(linear.bias()));
-  OP_LET(const Doubles values, to_doubles(tensor->view()));
-  for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = linear.beta * values[values.size() == 1 ? 0 : o];
-  return bias;
-}
-
 // The new weights and bias of a linear op.
 struct Folded {
   Tensor weight;
@@ -231,7 +105,7 @@ Result<OrReason<Folded>> compute(const Linear& linear, const Affine& affine, boo
                                            before ? layout.inputs() : layout.outputs())));
   OP_LET(const auto tensor, graph.constant(linear.node.input(1)));
   OP_LET(Doubles weight, to_doubles(tensor->view()));
-  OP_LET(Doubles bias, read_bias(graph, linear));
+  OP_LET(Doubles bias, read_bias(linear));
   if (before) {
     const Doubles shift = apply_to_constant(weight, layout, affine.s);
     for (std::size_t o = 0; o < bias.size(); ++o) bias[o] += linear.alpha * shift[o];
@@ -278,7 +152,7 @@ class Fold {
  private:
   // "" when done, else why not.
   Result<std::string> fold(const Node& bn) {
-    if (std::string reason = own_refusal(bn); !reason.empty()) return reason;
+    if (std::string reason = batchnorm_refusal(bn); !reason.empty()) return reason;
     OP_LET(const Affine affine, read_affine(bn));
     std::string reasons;
     for (const bool before : {false, true}) {
@@ -299,7 +173,7 @@ class Fold {
 
   std::string selection(const Linear& linear) const {
     for (const Selection* selection : context_.selections)
-      for (const Node& node : {linear.node, linear.last()})
+      for (const Node& node : {linear.node, linear.shift ? linear.shift : linear.last()})
         if (const std::string reason = selection->refusal(node); !reason.empty())
           return fmt::format("{}: {}", node.label(), reason);
     return {};
@@ -327,6 +201,7 @@ class Fold {
       rewriter.set_input(bn, 1, bias);
       rewriter.remove_last_inputs(bn, 2);
     } else {
+      if (linear.shift) drop_shift(rewriter, linear);
       rewriter.set_output(linear.last(), 0, output);
       rewriter.forget_type(input);
       rewriter.erase(bn);
@@ -341,12 +216,14 @@ class Fold {
     return name;
   }
 
-  void add_bias_behind(Rewriter& rewriter, const Node& matmul, Tensor value) const {
-    const std::string output(matmul.output(0));
-    const std::string product = rewriter.fresh_value(output + "_product");
-    const std::string bias = new_constant(rewriter, output + "_bias", std::move(value));
-    rewriter.set_output(matmul, 0, product);
-    rewriter.insert_after(matmul, {.op = "Add", .inputs = {product, bias}, .outputs = {output}});
+  // The Add is in the bias now.
+  void drop_shift(Rewriter& rewriter, const Linear& linear) const {
+    const Node& add = linear.shift;
+    rewriter.forget_type(linear.node.output(0));
+    const std::string value(add.input(graph_.is_constant(add.input(1)) ? 1 : 0));
+    if (is_private_constant(graph_, value, [&](const Use& use) { return use.node == add; }))
+      drop_constant(rewriter, graph_, value);
+    rewriter.erase(add);
   }
 
   // The parameters that only this BatchNormalization read, each once.
@@ -385,7 +262,8 @@ PassInfo info_fold_batchnorm() {
        .description =
            "t = Conv(x, W, b); y = BatchNormalization(t, scale, B, mean, var)  =>  y = Conv(x, W', b')\n\n"
            "With a = scale / sqrt(var + epsilon) and s = B - mean * a: into a Conv, ConvTranspose, Gemm, MatMul or "
-           "MatMul+Add before it, W' = a * W and b' = a * b + s over the output channels; into a Conv, Gemm, MatMul "
+           "MatMul+Add before it, W' = a * W and b' = a * b + s over the output channels (an Add of one "
+           "number per channel between the two is part of b and goes too); into a Conv, Gemm, MatMul "
            "or MatMul+Add after it, W' = W * a over the input channels and b' = b + W * s. Computed in double. "
            "Weights that other nodes read are copied first. Never touched: BatchNormalization in training mode or "
            "with spatial=0, inside functions, with parameters, weights or bias that are not constant, next to a "

@@ -157,8 +157,7 @@ class LowrankSvd final : public Pass {
     std::uint64_t largest = 0;
     for (const Weight& weight : weights)
       largest = std::max(largest, thin_svd_bytes(weight.sites[0].m, weight.sites[0].n));
-    const unsigned jobs =
-        jobs_within(context.jobs, largest, context.memory_limit == 0 ? kInFlight : context.memory_limit);
+    const unsigned jobs = weight_jobs(context.jobs, largest, context.memory_limit, kInFlight);
     Rewriters rewriters(model);
     OP_TRY(execute_and_commit<Factors>(
         weights.size(), jobs, [&](std::size_t i) { return factor(weights[i]); },

@@ -43,7 +43,6 @@ const std::array<WeightSlots, 9> kWeightSlots = {{{"Conv", {1}},
                                                   {"Gather", {0}}}};
 
 // Bytes of weights in flight when the user sets no limit: a model of any size is pruned in this much.
-constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;
 
 // A constant that is to be pruned: an initializer, or the tensor of a Constant node.
 struct Weight {
@@ -90,8 +89,7 @@ class PruneMagnitude final : public Pass {
     std::uint64_t largest = 0;
     for (const Weight& weight : weights) largest = std::max(largest, weight.size() * bit_width(weight.dtype) / 8);
     // Two slots per job, each with the bytes as read and the copy that is changed.
-    const std::uint64_t budget = context.memory_limit == 0 ? kInFlight : context.memory_limit;
-    const unsigned jobs = jobs_within(context.jobs, 4 * largest, budget);
+    const unsigned jobs = weight_jobs(context.jobs, 4 * largest, context.memory_limit);
 
     std::optional<MagnitudeCut> common;
     if (options_.scope == Scope::global) {

@@ -5,6 +5,9 @@
 //   Gemm   the same with w8 transposed when transB, then Add of the bias
 //   Conv   the same with ConvInteger and uint8 weights (zero point 128, the form every runtime has), then the bias
 //   LSTM   com.microsoft.DynamicQuantizeLSTM with int8 W and R
+//   GRU    W = Mul(Cast(W8), scale): no runtime has an integer GRU, so only the file shrinks; runtimes fold the weight
+//   to
+//          float at load. The same for RNN, and for an LSTM that DynamicQuantizeLSTM cannot take
 //
 // One DynamicQuantizeLinear serves all readers of a value. Weights are symmetric, s = max|w| / 127 per output channel.
 // These are the exact shapes that ONNX Runtime fuses into MatMulIntegerToFloat and DynamicQuantizeMatMul.
@@ -17,10 +20,13 @@
 #include "base/parallel.h"
 #include "ir/edit.h"
 #include "ir/rewriters.h"
+#include "ir/upconvert.h"
 #include "pass/pass.h"
 #include "pass/weights.h"
+#include "quant/dynamic_writer.h"
 #include "quant/target.h"
 #include "quant/weight.h"
+#include "quant/weight_store.h"
 
 namespace onnxpress {
 namespace {
@@ -31,16 +37,12 @@ struct Options {
   std::int64_t min_elements = 1024;
 };
 
-constexpr std::uint64_t kInFlight = std::uint64_t{512} << 20;  // bytes of weights in work without --memory-limit
+constexpr std::int64_t kOpset = 11;  // DynamicQuantizeLinear
 
-// A weight in integer form: names of the initializers, filled in when it has been quantized.
-struct WeightNames {
-  std::string codes, scale, zero_point;
-};
-
-struct Target {
+struct QuantTarget {
   Node node;
-  std::vector<std::size_t> weights;  // indices of WeightJobs: one, or W and R of an LSTM
+  std::vector<std::size_t> weights;  // indices of WeightJobs: one, or W and R of a recurrent node
+  bool stored = false;               // the node stays, its weights are computed from codes
 };
 
 // Bodies of a function count: what they capture is defined there.
@@ -50,8 +52,10 @@ bool in_function(const Node& node) {
   return graph->kind() == Graph::Kind::function;
 }
 
+bool is_recurrent(const Node& node) { return node.is("LSTM") || node.is("GRU") || node.is("RNN"); }
+
 bool is_candidate(const Node& node) {
-  return node.is("MatMul") || node.is("Gemm") || node.is("Conv") || node.is("LSTM");
+  return node.is("MatMul") || node.is("Gemm") || node.is("Conv") || is_recurrent(node);
 }
 
 class QuantDynamic final : public Pass {
@@ -68,10 +72,6 @@ class QuantDynamic final : public Pass {
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
-    if (model.opset() < 11) {
-      context.journal.warning(fmt::format("DynamicQuantizeLinear needs opset 11, the model has {}", model.opset()));
-      return Outcome{};
-    }
     context.journal.note("target: " + target_name(resolve(options_.target)));
     Work work(model, options_);
     for (const Graph* graph : model.graphs())
@@ -80,7 +80,7 @@ class QuantDynamic final : public Pass {
           const std::string refusal = work.consider(node);
           if (!refusal.empty()) context.skipped(node, refusal);
         }
-    if (work.targets.empty()) return Outcome{};
+    if (work.targets.empty() || !raise_opset(model, context)) return Outcome{};
     OP_TRY(work.quantize_weights(context));
     OP_TRY(work.rewrite(context));
     OP_LET(const bool changed, work.rewriters.commit());
@@ -89,14 +89,24 @@ class QuantDynamic final : public Pass {
   }
 
  private:
+  // To the oldest that has the operators. False, with a warning, when that cannot be.
+  static bool raise_opset(Model& model, PassContext& context) {
+    const std::int64_t before = model.opset();
+    const auto raised = upconvert(model, kOpset);
+    if (!raised)
+      context.journal.warning(fmt::format("DynamicQuantizeLinear needs opset {}: {}", kOpset, raised.error().text()));
+    if (raised && *raised) context.journal.note(fmt::format("opset {} to {}", before, kOpset));
+    return raised.has_value();
+  }
+
   // The state of one run.
   struct Work {
-    Work(Model& m, const Options& o) : model(m), options(o), rewriters(m) {}
+    Work(Model& m, const Options& o) : model(m), options(o), rewriters(m), writer(rewriters), store(m, rewriters) {}
 
     // Takes the node as a target, or says why not.
     std::string consider(const Node& node) {
       if (in_function(node)) return "it is inside a function, which cannot hold weights";
-      if (node.is("LSTM")) return consider_lstm(node);
+      if (is_recurrent(node)) return consider_recurrent(node);
       const auto type = node.graph().constant_type(node.input(1));
       if (!type) return not_constant_reason(node, 1);
       if (const std::string refusal = weight_refusal(*type); !refusal.empty()) return refusal;
@@ -119,31 +129,46 @@ class QuantDynamic final : public Pass {
       return {};
     }
 
-    std::string consider_lstm(const Node& node) {
-      if (node.attr_int("layout", 0) != 0) return "layout=1 has no integer form";
-      std::vector<std::size_t> weights;
+    std::string consider_recurrent(const Node& node) {
       for (const std::size_t slot : {1UZ, 2UZ}) {
         const auto type = node.graph().constant_type(node.input(slot));
         if (!type) return not_constant_reason(node, slot);
         if (const std::string refusal = weight_refusal(*type); !refusal.empty()) return refusal;
-        if (type->second.size() != 3) return "its weights are not [directions, 4 * hidden, inputs]";
+        if (type->second.size() != 3) return "its weights are not [directions, gates * hidden, inputs]";
       }
+      const bool stored = !node.is("LSTM") || node.attr_int("layout", 0) != 0 ||
+                          resolve(options.target) == Target::generic ||
+                          node.graph().constant_type(node.input(1))->first != DType::f32;
+      std::vector<std::size_t> weights;
       for (const std::size_t slot : {1UZ, 2UZ}) {
-        const Dims dims = node.graph().constant_type(node.input(slot))->second;
         WeightJob job{.reader = &node.graph(), .name = std::string(node.input(slot))};
-        job.avoid_saturation = saturates(options.target);
+        if (stored) {
+          const std::string refusal = foreign_reader(*job.reader->scope_of(job.name), job.name, recurrent_readers(job));
+          if (!refusal.empty()) return refusal;
+        }
+        const Dims dims = node.graph().constant_type(job.name)->second;
+        job.avoid_saturation = !stored && saturates(options.target);
         job.view = {dims[0] * dims[1], dims[2]};
-        job.transpose = true;
-        job.blocks = dims[0];
+        job.transpose = !stored;
+        job.blocks = stored ? 1 : dims[0];
         weights.push_back(job_of(std::move(job)));
       }
-      targets.push_back({node, std::move(weights)});
-      uses_contrib = true;
+      targets.push_back({node, std::move(weights), stored});
+      uses_contrib = uses_contrib || !stored;
       return {};
     }
 
+    // All that read the weight in the same way: they share what becomes of it.
+    static std::vector<Use> recurrent_readers(const WeightJob& job) {
+      std::vector<Use> readers;
+      for (const Use& use : job.reader->scope_of(job.name)->uses(job.name))
+        if (use.node && is_recurrent(use.node) && (use.slot == 1 || use.slot == 2)) readers.push_back(use);
+      return readers;
+    }
+
     std::string weight_refusal(const std::pair<DType, Dims>& type) const {
-      if (type.first != DType::f32) return fmt::format("its weight is {}, not float", dtype_name(type.first));
+      if (type.first != DType::f32 && type.first != DType::f16 && type.first != DType::bf16)
+        return fmt::format("its weight is {}, not float", dtype_name(type.first));
       const auto elements = element_count(type.second).value_or(0);
       if (elements == 0) return "its weight is empty";
       if (elements < static_cast<std::uint64_t>(options.min_elements))
@@ -155,20 +180,25 @@ class QuantDynamic final : public Pass {
     std::size_t job_of(WeightJob job) {
       const auto key = std::tuple(job.reader->scope_of(job.name), job.name, job.dtype, job.transpose, job.factor);
       const auto [place, fresh] = known.try_emplace(key, jobs.size());
-      if (fresh) jobs.push_back(std::move(job));
+      if (fresh) {
+        dtypes.push_back(job.reader->constant_type(job.name)->first);
+        jobs.push_back(std::move(job));
+      }
       return place->second;
     }
 
     Status quantize_weights(PassContext& context) {
       std::uint64_t largest = 0;
       for (const WeightJob& job : jobs) largest = std::max(largest, peak_bytes(job));
-      const std::uint64_t budget = context.memory_limit == 0 ? kInFlight : context.memory_limit;
       names.resize(jobs.size());
       sqnr_db.resize(jobs.size());
       return execute_and_commit<QuantizedWeight>(
-          jobs.size(), jobs_within(context.jobs, largest, budget),
+          jobs.size(), weight_jobs(context.jobs, largest, context.memory_limit),
           [&](std::size_t i) { return quantize_weight(jobs[i]); },
           [&](std::size_t i, QuantizedWeight weight) -> Status {
+            sqnr_db[i] = weight.sqnr_db;
+            if (!jobs[i].view.empty() && !jobs[i].transpose)
+              return store.replace(jobs[i], std::move(weight), WeightForm::store);
             add_initializers(i, std::move(weight));
             return {};
           });
@@ -196,7 +226,6 @@ class QuantDynamic final : public Pass {
       }
       names[i] = {add("_quantized", std::move(weight.codes)), add("_scale", std::move(scale)),
                   add("_zero_point", std::move(zero_point))};
-      sqnr_db[i] = weight.sqnr_db;
     }
 
     // [M, 1, 1] for a 2-D convolution: broadcasts along the channels of [N, M, H, W].
@@ -208,120 +237,33 @@ class QuantDynamic final : public Pass {
     }
 
     Status rewrite(PassContext& context) {
-      for (const Target& target : targets) {
+      for (const QuantTarget& target : targets) {
         const Node& node = target.node;
-        Rewriter& rewriter = rewriters.of(node.graph());
-        if (node.is("LSTM")) {
-          OP_TRY(rewrite_lstm(target, rewriter));
+        const std::size_t first = target.weights.front();
+        const char* how = "activations quantized at run time";
+        if (target.stored) {
+          how = "folded to float at load: a smaller file, memory and speed as before";
+        } else if (node.is("LSTM")) {
+          OP_TRY(writer.lstm(node, names[first], names[target.weights.back()]));
         } else {
-          OP_TRY(rewrite_linear(target, rewriter));
+          const Dims bias_dims = node.is("Conv") ? channel_dims(jobs[first]) : Dims{};
+          OP_TRY(writer.linear(node, names[first], dtypes[first], bias_dims));
         }
-        rewriter.erase(node);
-        context.done(node, fmt::format("{} weight (SQNR {:.1f} dB), activations quantized at run time",
-                                       node.is("Conv") ? "uint8" : "int8", sqnr_db[target.weights.front()]));
+        context.done(node, fmt::format("{} weight (SQNR {:.1f} dB), {}", node.is("Conv") ? "uint8" : "int8",
+                                       sqnr_db[first], how));
       }
       drop_float_weights();
-      return {};
-    }
-
-    struct Activation {
-      std::string codes, scale, zero_point;
-    };
-    // DynamicQuantizeLinear before the first reader; later readers in the same scope share it.
-    const Activation& activation(const Node& reader, Rewriter& rewriter) {
-      const std::string value(reader.input(0));
-      const auto [place, fresh] = activations.try_emplace({&reader.graph(), value});
-      Activation& out = place->second;
-      if (fresh) {
-        out = {rewriter.fresh_value(value + "_quantized"), rewriter.fresh_value(value + "_scale"),
-               rewriter.fresh_value(value + "_zero_point")};
-        rewriter.insert_before(reader, {.op = "DynamicQuantizeLinear",
-                                        .inputs = {value},
-                                        .outputs = {out.codes, out.scale, out.zero_point},
-                                        .name = rewriter.fresh_node(value + "_DynamicQuantizeLinear")});
-      }
-      return out;
-    }
-
-    Status rewrite_linear(const Target& target, Rewriter& rewriter) {
-      const Node& node = target.node;
-      const WeightNames& weight = names[target.weights.front()];
-      const Activation x = activation(node, rewriter);
-      const std::string base = node.name().empty() ? std::string(node.output(0)) : std::string(node.name());
-      const auto add = [&](const char* op, std::vector<std::string> inputs, std::string output,
-                           std::vector<std::pair<std::string, AttributeValue>> attributes = {}) {
-        rewriter.insert_before(node, {.op = op,
-                                      .inputs = std::move(inputs),
-                                      .outputs = {output},
-                                      .attributes = std::move(attributes),
-                                      .name = rewriter.fresh_node(base + "_" + op)});
-        return output;
-      };
-      const auto fresh = [&](const char* suffix) { return rewriter.fresh_value(std::string(node.output(0)) + suffix); };
-      const bool is_conv = node.is("Conv");
-      std::vector<std::pair<std::string, AttributeValue>> attributes;
-      if (is_conv) {
-        OP_LET(attributes, node.attributes());
-      }
-      const std::string sum =
-          add(is_conv ? "ConvInteger" : "MatMulInteger", {x.codes, weight.codes, x.zero_point, weight.zero_point},
-              fresh("_int32"), std::move(attributes));
-      const std::string real = add("Cast", {sum}, fresh("_cast"), {{"to", std::int64_t{1}}});
-      const std::string scale = add("Mul", {x.scale, weight.scale}, fresh("_scale"));
-      const std::string output(node.output(0));
-      if (node.input(2).empty()) {
-        add("Mul", {real, scale}, output);
-        return {};
-      }
-      const std::string scaled = add("Mul", {real, scale}, fresh("_scaled"));
-      OP_LET(const std::string bias, bias_of(target, rewriter));
-      add("Add", {scaled, bias}, output);
-      return {};
-    }
-
-    // What is added behind the scaling: C of a Gemm times beta, or the bias of a Conv along its channels.
-    Result<std::string> bias_of(const Target& target, Rewriter& rewriter) const {
-      const Node& node = target.node;
-      std::string name(node.input(2));
-      const float beta = node.is("Gemm") ? node.attr_float("beta", 1) : 1;
-      if (!node.is("Conv") && beta == 1) return name;
-      OP_LET(std::optional<Tensor> value, node.graph().constant(name));
-      if (node.is("Conv")) value->reshape(channel_dims(jobs[target.weights.front()]));
-      if (beta != 1) {
-        OP_LET(value, convert(value->view(), DType::f32));
-        for (float& element : value->as_mutable<float>()) element *= beta;
-      }
-      std::string fresh = rewriter.fresh_value(name + (node.is("Conv") ? "_per_channel" : "_times_beta"));
-      rewriter.add_initializer(fresh, std::move(*value));
-      return fresh;
-    }
-
-    Status rewrite_lstm(const Target& target, Rewriter& rewriter) {
-      const Node& node = target.node;
-      const WeightNames &w = names[target.weights[0]], &r = names[target.weights[1]];
-      NodeSpec spec{.op = "DynamicQuantizeLSTM",
-                    .inputs = node.inputs(),
-                    .outputs = node.outputs(),
-                    .domain = "com.microsoft",
-                    .name = std::string(node.name())};
-      OP_LET(spec.attributes, node.attributes());
-      std::erase_if(spec.attributes, [](const auto& attribute) { return attribute.first == "layout"; });
-      spec.inputs.resize(8);  // X, W, R, B, sequence_lens, initial_h, initial_c, P
-      spec.inputs[1] = w.codes;
-      spec.inputs[2] = r.codes;
-      for (const std::string& extra : {w.scale, w.zero_point, r.scale, r.zero_point}) spec.inputs.push_back(extra);
-      rewriter.insert_before(node, std::move(spec));
       return {};
     }
 
     // Float weights and rewritten biases that only the replaced nodes read.
     void drop_float_weights() {
       const auto replaced = [&](const Use& use) {
-        return std::ranges::any_of(targets, [&](const Target& t) { return t.node == use.node; }) &&
+        return std::ranges::any_of(targets, [&](const auto& t) { return t.node == use.node && !t.stored; }) &&
                (use.slot == 1 || use.slot == 2) && !keeps_input(use);
       };
       std::vector<std::pair<Graph*, std::string>> dropped;
-      for (const Target& target : targets)
+      for (const QuantTarget& target : targets)
         for (const std::size_t slot : {1UZ, 2UZ}) {
           const std::string name(target.node.input(slot));
           Graph* scope = name.empty() ? nullptr : target.node.graph().scope_of(name);
@@ -339,12 +281,14 @@ class QuantDynamic final : public Pass {
     Model& model;
     const Options& options;
     Rewriters rewriters;
-    std::vector<Target> targets;
+    DynamicWriter writer;
+    WeightStore store;
+    std::vector<QuantTarget> targets;
     std::vector<WeightJob> jobs;
     std::map<std::tuple<Graph*, std::string, DType, bool, float>, std::size_t> known;
-    std::vector<WeightNames> names;  // per job
-    std::vector<float> sqnr_db;      // per job
-    std::map<std::pair<Graph*, std::string>, Activation> activations;
+    std::vector<DType> dtypes;         // per job: of the float weight
+    std::vector<IntegerWeight> names;  // per job that is not stored
+    std::vector<float> sqnr_db;        // per job
     bool uses_contrib = false;
   };
 
@@ -358,10 +302,14 @@ PassInfo info_quant_dynamic() {
       {.summary = "int8 weights, activations quantized while the model runs (dynamic quantization); needs no data",
        .description =
            "y = MatMul(x, w)  =>  y = MatMulInteger(DynamicQuantizeLinear(x), w8) * (x_scale * w_scale)\n\n"
-           "MatMul, Gemm, Conv and LSTM with constant weights, also inside If, Loop and Scan. Weights are symmetric "
-           "with one scale per output channel. The nodes are those that ONNX Runtime fuses into one kernel. LSTM "
-           "becomes com.microsoft.DynamicQuantizeLSTM, which only ONNX Runtime has; leave it float for other runtimes "
-           "with skip=op:LSTM. Products of two activations and embeddings stay float.",
+           "MatMul, Gemm, Conv and LSTM with constant weights, also inside If, Loop and Scan, in float or half "
+           "precision. Weights are symmetric with one scale per output channel. The nodes are those that ONNX Runtime "
+           "fuses into one kernel. LSTM becomes com.microsoft.DynamicQuantizeLSTM, which only ONNX Runtime has. No "
+           "runtime has an integer GRU or RNN: their weights are stored as int8 and computed back by operators that "
+           "runtimes fold at load, so the file shrinks and memory and speed stay; the same for an LSTM with layout=1 "
+           "or "
+           "target=generic. Products of two activations and embeddings stay float (see quant-weights). A model older "
+           "than opset 11 is converted to it.",
        .example = "quant-dynamic{skip=op:LSTM}",
        .references = {"ONNX DynamicQuantizeLinear, MatMulInteger, ConvInteger",
                       "ONNX Runtime com.microsoft.DynamicQuantizeLSTM"},

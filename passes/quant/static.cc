@@ -25,7 +25,23 @@ class QuantStatic final : public Pass {
     schema.add("per_channel", &StaticSettings::per_channel, "one weight scale per output channel (opset 13 and later)")
         .add("target", &StaticSettings::target, target_choices(),
              "what the model will run on; auto is this machine. On ort-x86 (no VNNI) scales of weights whose products "
-             "could saturate are raised");
+             "could saturate are raised")
+        .add("placement", &StaticSettings::placement, {{"cost", Placement::cost}, {"all", Placement::all}},
+             "which nodes run in integers: where it pays by the target's measured costs (all where there are none), or "
+             "all that can")
+        .add("activations", &StaticSettings::activations, activation_choices(),
+             "codes of activations; auto is what the target computes fastest")
+        .add("weights", &StaticSettings::weights,
+             {{"int8", WeightFormat::int8}, {"uint8", WeightFormat::uint8}, {"int4", WeightFormat::int4}},
+             "codes of weights; int4 is unpacked to int8 when the model is loaded")
+        .add("clip", &StaticSettings::clip, {{"minmax", WeightClip::minmax}, {"mse", WeightClip::mse}},
+             "how far weight scales reach: to the largest weight, or where the squared error is smallest")
+        .add(
+            "store", &StaticSettings::store,
+            "weights of nodes that stay float because integers do not pay become int8 in the file and float again when "
+            "the model is loaded")
+        .add("attention", &StaticSettings::attention, "products of two activations, and Softmax, in integers too")
+        .add_part(&StaticSettings::ranges);
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -55,6 +71,7 @@ PassInfo info_quant_static() {
        .references = {"Jacob et al., arXiv 1712.05877", "ONNX QuantizeLinear, DequantizeLinear"},
        .lossy = true,
        .needs_data = true,
+       .spares_data = [](const void* o) { return !static_cast<const StaticSettings*>(o)->ranges.stats.empty(); },
        .quantizes = true});
 }
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/ranges.h"
 #include "support/models.h"
 
 namespace onnxpress::testing {
@@ -32,23 +31,6 @@ ValueRange naive(const std::vector<float>& values) {
 ValueRange of(const std::vector<float>& values) {
   return range_of(Tensor::of_floats({static_cast<std::int64_t>(values.size())}, values).view());
 }
-
-// Hands each tap the same few tensors.
-class FakeActivations : public Activations {
- public:
-  Status collect(const Model&, std::span<const Tap> taps) override {
-    for (const Tap& tap : taps) {
-      tapped.push_back(tap.value);
-      if (tap.value == "bad") return fail(Code::engine, "bad value");
-      for (const auto& values : {std::vector<float>{1, -3}, std::vector<float>{kNan, 2, kInf}})
-        tap.accumulator->merge(
-            tap.accumulator->reduce(Tensor::of_floats({static_cast<std::int64_t>(values.size())}, values).view()));
-    }
-    return {};
-  }
-  std::string description() const override { return "fake"; }
-  std::vector<std::string> tapped;
-};
 
 }  // namespace
 
@@ -93,24 +75,6 @@ TEST_CASE("merging batches is the range of all of them") {
     accumulator.merge(accumulator.reduce(Tensor::of_floats({0}, {}).view()));
   }
   CHECK(accumulator.range() == naive(all));
-}
-
-TEST_CASE("ranges of many values, each tapped once") {
-  FakeActivations activations;
-  const Model model = parse(HEAD "agraph (float[1] x) => (float[1] y) { y = Relu(x) }");
-  const std::vector<ValueRef> values = {{"y"}, {"x"}, {"y"}};
-  PassContext context;
-  context.activations = &activations;
-  const auto ranges = measure_ranges(context, model, values, {});
-  REQUIRE(ranges);
-  CHECK(activations.tapped == std::vector<std::string>{"y", "x"});
-  REQUIRE(ranges->size() == 2);
-  CHECK(ranges->at("x") == ValueRange{-3, 2, 3, 1, 1});
-  CHECK(measure_ranges(context, model, {}, {})->empty());
-  const std::vector<ValueRef> bad = {{"bad"}};
-  const auto failed = measure_ranges(context, model, bad, {});
-  REQUIRE_FALSE(failed);
-  CHECK(failed.error().code == Code::engine);
 }
 
 }  // namespace onnxpress::testing

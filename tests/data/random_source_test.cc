@@ -69,6 +69,37 @@ TEST_CASE("random source: every kind of number") {
   }
 }
 
+TEST_CASE("random source: shapes and values of single inputs") {
+  const std::vector inputs = {input("x:0", DType::f32, {-1, -1}), input("ids", DType::i32, {2, -1}),
+                              input("rate", DType::i64, {})};
+  auto source = random_source("random:seed=1,x:0=3x200:2..4,ids=:5..7,rate=:16000", inputs, 2);
+  CHECK(source->description() ==
+        "random:seed=1,x:0=3x200:2..4,ids=:5..7,rate=:16000 (synthetic, 2 samples; free dimensions set to 1: ids[n])");
+  const Batch batch = *source->next().value();
+  CHECK(batch.inputs[0].tensor.dims() == Dims{3, 200});
+  const auto [low, high] = std::ranges::minmax(values_of<float>(batch.inputs[0].tensor));
+  CHECK((low >= 2 && low < 2.1F && high < 4 && high > 3.9F));
+  CHECK(batch.inputs[1].tensor.dims() == Dims{2, 1});
+  for (const std::int32_t id : values_of<std::int32_t>(batch.inputs[1].tensor)) CHECK((id >= 5 && id <= 7));
+  CHECK(values_of<std::int64_t>(batch.inputs[2].tensor) == std::vector<std::int64_t>{16000});
+  CHECK(source->digest() != random_source("random:seed=1", inputs)->digest());
+}
+
+TEST_CASE("random source: wishes that fit no input") {
+  DataOptions options;
+  const std::vector inputs = {input("x", DType::f32, {2, -1}), input("ids", DType::i64, {2})};
+  const auto refused = [&](const char* path, Code code, const char* text) {
+    options.path = path;
+    require_error(open_source(options, inputs), code, text);
+  };
+  refused("random:seed=1,y=2x3", Code::usage, "no input 'y'");
+  for (const char* path : {"random:seed=1,x", "random:seed=1,x=", "random:seed=1,x=2x", "random:seed=1,x=0x3",
+                           "random:seed=1,x=:", "random:seed=1,x=:4..2", "random:seed=1,x=:nan", "random:seed=1,=2"})
+    refused(path, Code::usage, "INPUT=");
+  refused("random:seed=1,x=3x3", Code::bad_input, "x");
+  refused("random:seed=1,ids=:0.5", Code::usage, "whole numbers");
+}
+
 TEST_CASE("random source: what it cannot do") {
   DataOptions options;
   const std::vector inputs = {input("x", DType::f32, {2})};

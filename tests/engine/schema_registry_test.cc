@@ -47,6 +47,9 @@ TEST_CASE("child: the checker, then sessions, then the checker", "[.child]") {
     const auto session = Session::open(model);
     REQUIRE(session);
     REQUIRE((*session)->run({&x, 1}));
+    const auto watching = Session::open(model, {.observe = {{"y"}}});
+    REQUIRE(watching);
+    REQUIRE((*watching)->observe({&x, 1}, [](std::size_t, const TensorView&) -> Status { return {}; }));
   }
   // The schemas are still there for our own checker.
   CHECK(check_model(parse(kModel)));

@@ -16,7 +16,7 @@ namespace {
 const std::string kTestdata = std::string(ONNXPRESS_SOURCE_DIR) + "/testdata/";
 
 CompressResult compress_digits(const std::string& model, std::string_view pipeline, const std::string& output,
-                               bool evaluate = false, unsigned jobs = 0) {
+                               bool evaluate = false, unsigned jobs = 0, std::size_t batch = 1) {
   CompressRequest request;
   request.tool_version = "test";
   request.input = kTestdata + "models/" + model + ".onnx";
@@ -26,6 +26,7 @@ CompressResult compress_digits(const std::string& model, std::string_view pipeli
   REQUIRE(parsed);
   request.pipeline = std::move(*parsed);
   request.data.path = kTestdata + "data/digits_train.npz";
+  request.data.batch = batch;
   if (evaluate) request.eval.path = kTestdata + "data/digits_test.npz";
   request.latency = request.layers = false;
   request.jobs = jobs;
@@ -87,5 +88,21 @@ TEST_CASE("the long pipeline works on every test model; its printed form and any
     const std::string a = bytes_of(folder.path("a.onnx"));
     CHECK(!a.empty());
     CHECK(a == bytes_of(folder.path("b.onnx")));
+  }
+}
+
+TEST_CASE("quantized digits networks have the same bytes for batches of 1, 7 and 32 samples and any thread count") {
+  const TempDir folder;
+  for (const std::string name : {"digits_cnn", "digits_transformer"}) {
+    INFO(name);
+    for (const char* pipeline : {"@int8-cpu", "@clean,equalize-layers,quant-static{method=entropy},round-adaptive"}) {
+      compress_digits(name, pipeline, folder.path("one.onnx"), false, 1, 1);
+      const std::string one = bytes_of(folder.path("one.onnx"));
+      CHECK(!one.empty());
+      for (const auto& [jobs, batch] : {std::pair(2U, 7UZ), std::pair(8U, 32UZ)}) {
+        compress_digits(name, pipeline, folder.path("many.onnx"), false, jobs, batch);
+        CHECK(one == bytes_of(folder.path("many.onnx")));
+      }
+    }
   }
 }

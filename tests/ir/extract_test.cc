@@ -47,5 +47,41 @@ TEST_CASE("a part of a body reads the constants of the scopes around it") {
   CHECK(std::vector<float>(r.begin(), r.end()) == std::vector<float>{10, 40});
 }
 
+TEST_CASE("a prefix holds what its values need, and all inputs") {
+  const Model model = parse(HEAD
+                            "g (float[2] x, bool c, float[2] z) => (float[2] y, float[2] w) <float[2] a = {1, 2}, "
+                            "float[2] b = {3, 4}> { t = Add(x, a) u = Relu(t) k = Neg(t) "
+                            "v = If (c) <then_branch = p () => (float[2] q) { q = Mul(u, a) }, "
+                            "else_branch = e () => (float[2] r) { r = Identity(x) }> y = Add(v, b) w = Neg(k) }");
+  const std::string before = dump(model);
+  const std::vector<std::string> values = {"v", "t", "v"};
+  const Model prefix = extract_prefix(model, values);
+  CHECK(prefix.main().outputs() == std::vector<std::string>{"v", "t"});
+  CHECK(prefix.main().inputs() == model.main().inputs());
+  CHECK(prefix.main().nodes().size() == 3);  // the If captures u
+  CHECK(prefix.main().producer("u"));
+  CHECK_FALSE(prefix.main().producer("k"));
+  CHECK(prefix.main().initializer("a"));
+  CHECK_FALSE(prefix.main().initializer("b"));
+  CHECK(dump(model) == before);
+  EngineRunner runner;
+  const std::vector<float> x = {-3, 5};
+  const std::vector<NamedTensor> inputs = {{"x", Tensor::of_floats({2}, x)},
+                                           {"c", Tensor::scalar<bool>(DType::boolean, true)},
+                                           {"z", Tensor::of_floats({2}, x)}};
+  const auto results = runner.run(prefix, inputs);
+  REQUIRE(results);
+  CHECK((*results)[0].as<float>()[1] == 14);
+  CHECK((*results)[1].as<float>()[0] == -2);
+}
+
+TEST_CASE("the prefix of an input is the input") {
+  const Model model = parse(HEAD "g (float[2] x) => (float[2] y) { y = Neg(x) }");
+  const std::vector<std::string> values = {"x"};
+  const Model prefix = extract_prefix(model, values);
+  CHECK(prefix.main().nodes().empty());
+  CHECK(Session::open(prefix));
+}
+
 }  // namespace
 }  // namespace onnxpress::testing

@@ -169,3 +169,46 @@ TEST_CASE("The memory estimate covers the result") {
 }
 
 }  // namespace onnxpress
+
+namespace onnxpress {
+
+TEST_CASE("products of rows add up in strided matrices") {
+  // Rows of 5 numbers, of which columns 1..3 and 2..3 count.
+  const auto a = random_doubles(20, 3);
+  std::vector<double> c(6, 1), gram(9, 1);
+  add_products({4, 3, 5, 2, 5}, std::span(a).subspan(1), std::span(a).subspan(2), c);
+  add_gram(4, 3, 5, std::span(a).subspan(1), gram);
+  for (std::size_t i = 0; i < 3; ++i)
+    for (std::size_t j = 0; j < 3; ++j) {
+      double sum = 1;
+      for (std::size_t r = 0; r < 4; ++r) sum += a[r * 5 + 1 + i] * a[r * 5 + 1 + j];
+      CHECK(std::abs(gram[i * 3 + j] - (i <= j ? sum : 1)) < 1e-13);
+      if (j > 0) CHECK(std::abs(c[i * 2 + j - 1] - sum) < 1e-13);
+    }
+  add_products({0, 3, 5, 2, 5}, {}, {}, c);
+  add_gram(0, 3, 5, {}, gram);
+}
+
+TEST_CASE("The Cholesky factor multiplies back and solves") {
+  constexpr std::size_t n = 6;
+  const auto rows = random_doubles(60, 5);
+  std::vector<double> a(n * n);
+  gemm({n, n, 10, true, false}, 1, rows, rows, 0, a);
+  std::vector<double> r = a;
+  REQUIRE(cholesky(r, n));
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i; j < n; ++j) {
+      double sum = 0;
+      for (std::size_t k = 0; k <= i; ++k) sum += r[k * n + i] * r[k * n + j];
+      CHECK(std::abs(sum - a[i * n + j]) < 1e-12);
+    }
+  const auto wanted = random_doubles(2 * n, 6);
+  std::vector<double> x(2 * n);
+  gemm({2, n, n}, 1, wanted, a, 0, x);
+  solve_cholesky(r, n, x);
+  CHECK(max_difference(x, wanted) < 1e-9);
+  std::vector<double> indefinite = {1, 2, 2, 1};
+  CHECK_FALSE(cholesky(indefinite, 2));
+}
+
+}  // namespace onnxpress

@@ -299,12 +299,73 @@ TEST_CASE("quant-dynamic next to an op of another domain") {
   CHECK(result.sqnr >= 30);
 }
 
-TEST_CASE("quant-dynamic does not: opset below 11") {
+TEST_CASE("quant-dynamic raises an opset below 11") {
+  const std::string old = "<ir_version: 4, opset_import: [\"\": 9]> " X632 + float_tensor("w", {32, 16}, 1) + "> ";
+  const Quantized result = quantize(old + "{ m = MatMul(x, w) y = Clip <min = -1.0> (m) }", {6, 32});
+  CHECK(result.changed);
+  CHECK(result.model.opset() == 11);
+  CHECK(result.model.ir_version() == 6);
+  CHECK(has_note(result.context, "opset 9 to 11"));
+  CHECK(result.sqnr >= 30);
+  // Not when nothing is quantized, nor when a node is in the way.
+  require_untouched(old + "{ y = MatMul(x, w) }", "quant-dynamic");
+  Model stuck =
+      parse("<ir_version: 5, opset_import: [\"\": 10]> g (float[1, 1, 6, 32] x) => (float[A, B, C, D] y) <" +
+            float_tensor("w", {32, 16}, 1) + ", float[4] s = {1, 1, 2, 0.5}> { m = MatMul(x, w) y = Resize(m, s) }");
   PassContext context = {};
-  Model model = parse("<ir_version: 5, opset_import: [\"\": 10]> " X632 + float_tensor("w", {32, 16}, 1) +
-                      "> { y = MatMul(x, w) }");
-  CHECK_FALSE(run_pipeline(model, DYNAMIC, &context).changed);
-  CHECK(has_note(context, "needs opset 11"));
+  CHECK_FALSE(run_pipeline(stuck, DYNAMIC, &context).changed);
+  CHECK(has_note(context, "enlarges one axis"));
+}
+
+TEST_CASE("quant-dynamic: GRU and RNN weights are stored and folded at load") {
+  for (const auto& [op, gates] : {std::pair("GRU", 3), std::pair("RNN", 1)}) {
+    INFO(op);
+    for (const std::int64_t directions : {1, 2}) {
+      const std::string source =
+          HEAD "g (float[5, 2, 10] x) => (float[S, D, B, H] y) <" + float_tensor("w", {directions, gates * 8, 10}, 1) +
+          ", " + float_tensor("r", {directions, gates * 8, 8}, 2) + "> { y = " + op + " <hidden_size = 8" +
+          (directions == 2 ? ", direction = \"bidirectional\"" : "") + "> (x, w, r) }";
+      const Quantized result = quantize(source, {5, 2, 10});
+      INFO(text(result.runtime));
+      CHECK(result.changed);
+      CHECK(result.runtime == OpCounts{{op, 1}});  // the runtime sees a float weight
+      CHECK(result.model.main().initializer("w_quantized").dtype() == DType::i8);
+      CHECK(result.model.main().initializer("w_scale").dims() == Dims{directions, gates * 8, 1});
+      CHECK_FALSE(result.model.main().initializer("w"));
+      CHECK(result.sqnr >= 30);
+    }
+  }
+}
+
+TEST_CASE("quant-dynamic: LSTM without an integer form is stored too") {
+  const std::string lstm = "g (float[5, 2, 10] x) => (float[S, D, B, H] y) <" + float_tensor("w", {1, 32, 10}, 1) +
+                           ", " + float_tensor("r", {1, 32, 8}, 2) + "> ";
+  const Quantized generic = quantize(HEAD + lstm + "{ y = LSTM <hidden_size = 8> (x, w, r) }", {5, 2, 10},
+                                     "quant-dynamic{min_elements=0, target=generic}");
+  CHECK(generic.runtime == OpCounts{{"LSTM", 1}});
+  CHECK(generic.sqnr >= 30);
+  Model layout = parse(HEAD + lstm + "{ y = LSTM <hidden_size = 8, layout = 1> (x, w, r) }");
+  CHECK(run_pipeline(layout, DYNAMIC).changed);
+  CHECK(count(ops_of(layout), "LSTM") == 1);
+  CHECK(layout.main().initializer("r_quantized"));
+  // Not when something else reads the weight.
+  require_skipped(HEAD "g (float[5, 2, 10] x) => (float[S, D, B, H] y, float[1, 24, 10] z) <" +
+                      float_tensor("w", {1, 24, 10}, 1) + ", " + float_tensor("r", {1, 24, 8}, 2) +
+                      "> { y = GRU <hidden_size = 8> (x, w, r) z = Neg(w) }",
+                  "GRU->y", "also read by Neg");
+}
+
+TEST_CASE("quant-dynamic: half precision") {
+  const std::string cast = "h = Cast <to = 10> (x) w = Cast <to = 10> (v) ";
+  Model source = parse(HEAD X632 + float_tensor("v", {32, 16}, 1) + ", " + float_tensor("c", {16}, 2) + "> { " + cast +
+                       "b = Cast <to = 10> (c) m = Gemm(h, w, b) y = Cast <to = 1> (m) }");
+  run_pipeline(source, "fold-constants");
+  const Batch batch = random_batch("x", {6, 32}, 7);
+  const auto expected = run_on(source, batch);
+  REQUIRE(run_pipeline(source, DYNAMIC).changed);
+  CHECK(count(ops_of(source), "MatMulInteger") == 1);
+  CHECK(count(ops_of(source), "Gemm") == 0);
+  CHECK(sqnr_db(expected, run_on(source, batch)) >= 30);
 }
 
 TEST_CASE("quant-dynamic does not: weights it cannot use") {
@@ -322,9 +383,6 @@ TEST_CASE("quant-dynamic does not: weights it cannot use") {
   require_skipped(HEAD "g (float[1, 8, 4, 4] x) => (float[N, C, H, W] y) <" + float_tensor("w", {8, 8, 1, 1}, 1) +
                       ", " + float_tensor("b", {8}, 2) + "> { v = Identity(b) y = Conv(x, w, v) }",
                   "Conv->y", "bias is not a constant");
-  require_skipped(HEAD "g (float[2, 5, 10] x) => (float[B, S, D, H] y) <" + float_tensor("w", {1, 32, 10}, 1) + ", " +
-                      float_tensor("r", {1, 32, 8}, 2) + "> { y = LSTM <hidden_size = 8, layout = 1> (x, w, r) }",
-                  "LSTM->y", "layout=1");
   require_skipped(HEAD X632 + w + "> { y = MatMul(x, w) }", "MatMul->y", "",
                   "quant-dynamic{min_elements=0, skip=op:MatMul}");
 }

@@ -173,7 +173,7 @@ TEST_CASE("quant-static: convolutions with groups, strides, one dimension and wi
 
 TEST_CASE("quant-static: Relu and Clip from 0 are absorbed, other activations stay behind the integer node") {
   const std::string start =
-      X8 + conv_weights("w", "b", 1) + ", float zero = {0}, float six = {6}, float low = {-0.5}> ";
+      X8 + conv_weights("w", "b", 1) + ", float zero = {0}, float six = {6}, float low = {-0.5}, float tiny = {0.1}> ";
   const auto with = [&](const std::string& act) {
     return quantize(HEAD + start + "{ c = Conv " PADS "(x, w, b) y = " + act + " }", kX8);
   };
@@ -183,7 +183,11 @@ TEST_CASE("quant-static: Relu and Clip from 0 are absorbed, other activations st
     check_runtime(result, {{"QLinearConv", 1}});
     CHECK(result.sqnr >= 25);
   }
-  check_runtime(with("Clip(c, low, six)"), {{"QLinearConv", 1}, {"Clip", 1}});
+  // Codes that stand for nothing outside [-0.5, 6]: the zero point is no whole number of steps above the bound.
+  const Quantized low = with("Clip(c, low, six)");
+  check_runtime(low, {{"QLinearConv", 1}});
+  CHECK(low.sqnr >= 25);
+  check_runtime(with("Clip(c, tiny, six)"), {{"QLinearConv", 1}, {"Clip", 1}});  // 0 is no value of it
   check_runtime(with("Tanh(c)"), {{"QLinearConv", 1}, {"Tanh", 1}});
   // Values beyond 6 are cut off by the codes themselves.
   const std::string large = HEAD X8 + float_tensor("w", {8, 8, 3, 3}, 1, 5) +
@@ -304,7 +308,8 @@ TEST_CASE("quant-static: MaxPool stays float before opset 12 and when its indice
   const std::string pool =
       "> { c = Conv " PADS "(x, w1, b1) m = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, w2, b2) }";
   const std::string weights = conv_weights("w1", "b1", 1) + ", " + conv_weights("w2", "b2", 2, {4, 8, 1, 1});
-  const Quantized old = quantize("<ir_version: 6, opset_import: [\"\": 11]> " X8 + weights + pool, kX8);
+  const Quantized old = quantize("<ir_version: 6, opset_import: [\"\": 11]> " X8 + weights + pool, kX8,
+                                 "quant-static{per_channel=false}");
   CHECK(skip_reason(old.context, "MaxPool->m").find("opset 12") != std::string::npos);
   CHECK(old.sqnr >= 25);
   const Quantized indices =
@@ -338,11 +343,14 @@ TEST_CASE("quant-static: concatenation of branches with different ranges") {
   CHECK(result.sqnr >= 25);
 }
 
-TEST_CASE("quant-static: glue without an integer reader stays float and says so") {
-  const Quantized result =
-      quantize(HEAD X8 + conv_weights("w", "b", 1) + "> { c = Conv " PADS "(x, w, b) y = GlobalAveragePool(c) }", kX8);
-  CHECK(skip_reason(result.context, "GlobalAveragePool->y").find("no integer node") != std::string::npos);
-  check_runtime(result, {{"QLinearConv", 1}, {"GlobalAveragePool", 1}});
+TEST_CASE("quant-static: glue goes along where that saves conversions, else it stays float and says so") {
+  const std::string conv = HEAD X8 + conv_weights("w", "b", 1) + "> { c = Conv " PADS "(x, w, b) ";
+  // One small value is dequantized instead of a large one.
+  const Quantized pooled = quantize(conv + "y = GlobalAveragePool(c) }", kX8);
+  check_runtime(pooled, {{"QLinearConv", 1}, {"com.microsoft.QLinearGlobalAveragePool", 1}});
+  const Quantized same = quantize(conv + "y = Sigmoid(c) }", kX8);
+  CHECK(skip_reason(same.context, "Sigmoid->y").find("no integer node") != std::string::npos);
+  check_runtime(same, {{"QLinearConv", 1}, {"Sigmoid", 1}});
 }
 
 TEST_CASE("quant-static: Gemm with every layout, alpha and beta") {
@@ -435,19 +443,29 @@ TEST_CASE("quant-static per tensor: on request, and below opset 13 with a warnin
   CHECK(asked.sqnr >= 25);
   check_runtime(asked, {{"QLinearConv", 1}});
   CHECK_FALSE(has_note(asked.context, "opset 13"));
-  const Quantized old = quantize("<ir_version: 7, opset_import: [\"\": 12]> " + body, kX8);
-  CHECK(old.model.main().initializer("w_scale").dims().empty());
-  CHECK(has_note(old.context, "per-channel scales need opset 13"));
-  CHECK(old.sqnr >= 25);
-  check_runtime(old, {{"QLinearConv", 1}});
 }
 
-TEST_CASE("quant-static does not: opset below 10") {
+TEST_CASE("quant-static converts older opsets up, but not for nothing") {
+  const std::string body = X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }";
+  for (const std::string head :
+       {"<ir_version: 4, opset_import: [\"\": 9]> ", "<ir_version: 7, opset_import: [\"\": 12]> "}) {
+    const Quantized old = quantize(head + body, kX8);
+    CHECK(old.model.opset() == 13);
+    CHECK(old.model.main().initializer("w_scale").dims() == Dims{8});
+    CHECK(old.sqnr >= 25);
+    check_runtime(old, {{"QLinearConv", 1}});
+    const Quantized skipped = quantize(head + body, kX8, "quant-static{skip=op:Conv}");
+    CHECK_FALSE(skipped.changed);
+    CHECK(dump(skipped.model) == dump(parse(head + body)));
+  }
+}
+
+TEST_CASE("quant-static does not: an opset that cannot be converted") {
   const Quantized result = quantize(
-      "<ir_version: 4, opset_import: [\"\": 9]> " X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }",
+      "<ir_version: 3, opset_import: [\"\": 6]> " X8 + conv_weights("w", "b", 1) + "> { y = Conv " PADS "(x, w, b) }",
       kX8);
   CHECK_FALSE(result.changed);
-  CHECK(has_note(result.context, "needs opset 10"));
+  CHECK(has_note(result.context, "QuantizeLinear needs opset 13, the model has 6 and cannot be converted"));
 }
 
 TEST_CASE("quant-static does not: weights and biases it cannot use") {
@@ -481,24 +499,6 @@ TEST_CASE("quant-static does not: a weight that is also a graph input, an exclud
   CHECK(skip_reason(context, "Conv->y").find("graph input") != std::string::npos);
   require_skipped(HEAD X8 + conv_weights("w", "b", 1) + "> { y = Conv(x, w, b) }", kX8, "Conv->y", "",
                   "quant-static{skip=op:Conv}");
-}
-
-TEST_CASE("quant-static leaves bodies alone and says so; captured values keep working") {
-  const std::string source = HEAD "g (float[1, 8, 12, 12] x) => (float[N, C, H, W] y) <" + conv_weights("w", "b", 1) +
-                             ", " + float_tensor("v", {4, 8, 1, 1}, 2) +
-                             ", bool yes = {1}> { c = Conv " PADS
-                             "(x, w, b) y = If(yes) <then_branch = a () => (t) { t = Conv(c, v) }, "
-                             "else_branch = e () => (f) { f = Conv(x, v) }> }";
-  const Quantized result = quantize(source, kX8);
-  CHECK(result.changed);
-  CHECK(skip_reason(result.context, "Conv->t").find("inside a body") != std::string::npos);
-  CHECK(skip_reason(result.context, "Conv->f").find("inside a body") != std::string::npos);
-  CHECK(result.model.main().initializer("v"));
-  CHECK(result.sqnr >= 25);
-  require_skipped(HEAD X8 + float_tensor("v", {4, 8, 1, 1}, 2) +
-                      ", bool yes = {1}> { y = If(yes) <then_branch = a () => (t) { t = Conv(x, v) }, "
-                      "else_branch = e () => (f) { f = Conv(x, v) }> }",
-                  kX8, "Conv->t", "not calibrated");
 }
 
 TEST_CASE("quant-static next to an op of another domain") {

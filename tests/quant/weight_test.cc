@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "ir/rewriter.h"
+#include "num/quantize.h"
 #include "quant/target.h"
 #include "support/models.h"
 #include "support/numeric.h"
@@ -266,6 +267,92 @@ TEST_CASE("quantize_weight: pairs of opposite signs and lone weights never satur
   CHECK(codes_of(meeting) == std::vector<int>{64, 64});
   const auto negative = quantize(model_with("float[1, 2] w = {-1, -1}"), {.avoid_saturation = true});
   CHECK(codes_of(negative) == std::vector<int>{-64, -64});
+}
+
+// Every code and scale of a matrix in blocks, spelled out: rows of W[n][k] in blocks of `block`.
+void check_blocks(const Dims& dims, std::int64_t axis, std::int64_t block, bool transpose, DType dtype,
+                  bool symmetric) {
+  INFO(dims_text(dims) << " axis " << axis << " block " << block << (transpose ? " transposed" : ""));
+  const Model model = model_with(float_tensor("w", dims, 9));
+  const auto values = random_floats(element_count(dims).value(), 9);
+  const auto weight = quantize(
+      model, {.dtype = dtype, .channel_axis = axis, .symmetric = symmetric, .block = block, .transpose = transpose});
+  const auto codes = codes_of(weight);
+  const auto channels = static_cast<std::size_t>(dims[static_cast<std::size_t>(axis)]),
+             length = values.size() / channels, size = static_cast<std::size_t>(block),
+             blocks = (length + size - 1) / size;
+  const bool rows = (axis == 0) != transpose;  // a row of codes is a channel
+  REQUIRE(weight.scales.size() == channels * blocks);
+  CHECK(weight.block_dims == (rows ? Dims{dims[static_cast<std::size_t>(axis)], static_cast<std::int64_t>(blocks)}
+                                   : Dims{static_cast<std::int64_t>(blocks), dims[static_cast<std::size_t>(axis)]}));
+  const CodeRange range = code_range(dtype, symmetric);
+  for (std::size_t c = 0; c < channels; ++c)
+    for (std::size_t b = 0; b < blocks; ++b) {
+      float low = 0, high = 0;
+      const auto at = [&](std::size_t k) { return axis == 0 ? c * length + k : k * channels + c; };
+      for (std::size_t k = b * size; k < std::min(length, (b + 1) * size); ++k) {
+        low = std::min(low, values[at(k)]);
+        high = std::max(high, values[at(k)]);
+      }
+      const AffineParams expected = choose_affine(low, high, range, symmetric);
+      const std::size_t i = rows ? c * blocks + b : b * channels + c;
+      CHECK(weight.scales[i] == expected.scale);
+      CHECK(weight.zero_points[i] == expected.zero_point);
+      for (std::size_t k = b * size; k < std::min(length, (b + 1) * size); ++k)
+        CHECK(codes[rows ? c * length + k : k * channels + c] == quantize_value(values[at(k)], expected, range));
+    }
+}
+
+TEST_CASE("quantize_weight in blocks along the reduction") {
+  for (const DType dtype : {DType::i4, DType::u4, DType::i8})
+    for (const bool symmetric : {true, false})
+      for (const bool transpose : {false, true}) {
+        check_blocks({32, 5}, 1, 16, transpose, dtype, symmetric);
+        check_blocks({5, 32}, 0, 16, transpose, dtype, symmetric);
+        check_blocks({37, 18}, 1, 16, transpose, dtype, symmetric);  // a short last block
+        check_blocks({18, 37}, 0, 16, transpose, dtype, symmetric);
+      }
+}
+
+TEST_CASE("quantize_weight: the search finds the scale of least squared error") {
+  std::vector<float> values = random_floats(64, 11);
+  values[3] = 4;  // one outlier spoils the full range
+  std::string text;
+  for (const float value : values) text += fmt::format("{}{:f}", text.empty() ? "" : ", ", value);
+  const Model model = model_with("float[1, 64] w = {" + text + "}");
+  for (const DType dtype : {DType::i4, DType::u4, DType::i8}) {
+    const auto full = quantize(model, {.dtype = dtype, .channel_axis = 0});
+    const auto best = quantize(model, {.dtype = dtype, .channel_axis = 0, .clip = WeightClip::mse});
+    CHECK(best.sqnr_db >= full.sqnr_db);
+    if (bit_width(dtype) == 8) continue;
+    CHECK(best.sqnr_db > full.sqnr_db + 0.2F);
+    // No scale of a fine grid is better by more than the step of the search costs.
+    const CodeRange range = code_range(dtype, true);
+    const auto error = [&](float scale) {
+      double sum = 0;
+      for (const float value : values) {
+        const AffineParams params{scale, full.zero_point};
+        const double d = double{value} - dequantize_value(quantize_value(value, params, range), params);
+        sum += d * d;
+      }
+      return sum;
+    };
+    double least = error(full.scales[0]);
+    for (float part = 0.37F; part < 1; part += 0.001F) least = std::min(least, error(full.scales[0] * part));
+    CHECK(error(best.scales[0]) <= 1.05 * least);
+  }
+  const auto whole = quantize(model, {.dtype = DType::i4, .per_channel = false, .clip = WeightClip::mse});
+  CHECK(whole.scales == quantize(model, {.dtype = DType::i4, .clip = WeightClip::mse}).scales);
+}
+
+TEST_CASE("quantize_weight: zero points of asymmetric weights") {
+  const Model model = model_with("float[2, 4] w = {0, 1, 2, 3, -1, 0, 1, 2}");
+  const auto weight = quantize(model, {.dtype = DType::u4, .channel_axis = 0, .symmetric = false});
+  CHECK(weight.zero_points == std::vector<std::int32_t>{0, 5});
+  CHECK(codes_of(weight) == std::vector<int>{0, 5, 10, 15, 0, 5, 10, 15});
+  const Tensor zero = weight.zero_point_tensor(true);
+  CHECK(zero.dtype() == DType::u4);
+  CHECK(to_int64s(zero.view()).value() == std::vector<std::int64_t>{0, 5});
 }
 
 TEST_CASE("targets: names, and which of them saturate") {

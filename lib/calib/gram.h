@@ -1,0 +1,79 @@
+// Second moments of the input and output of a linear layer: all that a quadratic error of its weights depends on.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ir/model.h"
+#include "pass/pass.h"
+
+namespace onnxpress {
+
+// How a Conv, Gemm or MatMul with a weight as its second operand reads its input: as rows of `length` numbers for each
+// of `groups`, one row per output position. For a Conv a row is the patch under the kernel, [channels of the group,
+// kernel...] as the weight has it, with zeros where it is padded.
+struct PatchShape {
+  std::size_t groups = 1, length = 0;
+  std::size_t outputs = 0;                                     // output channels, all groups
+  std::vector<std::int64_t> kernel, strides, pads, dilations;  // empty: rows are those of the last axis
+  std::string auto_pad = {};
+
+  bool is_conv() const { return !kernel.empty(); }
+  std::size_t outputs_per_group() const { return outputs / groups; }
+};
+// Of a node whose weight has these dims. Asserts that it is one of the three ops, without transA.
+PatchShape patch_shape(const Node& node, std::span<const std::int64_t> weight_dims);
+
+// Sums over rows: x is a patch, y the output that belongs to it.
+struct Gram {
+  PatchShape shape;
+  std::uint64_t rows = 0;
+  std::vector<double> xx;  // [groups, length, length]
+  std::vector<double> yx;  // [outputs, length]
+  std::vector<double> x;   // [groups, length]
+  std::vector<double> y;   // [outputs]
+  std::vector<double> yy;  // [outputs], squares
+
+  explicit Gram(PatchShape shape);
+  void add(const Gram& other);
+  std::span<const double> xx_of(std::size_t group) const;
+  std::span<const double> yx_of(std::size_t channel) const;
+  std::span<const double> x_of(std::size_t group) const;
+};
+std::uint64_t gram_bytes(const PatchShape& shape);
+
+// Pairs of (output of the reference layer, input of the quantized layer). Of each sample at most `positions` output
+// positions are used, the same ones in every sample, drawn with `seed`. Every fifth sample goes to held_out(), the
+// others to fitted(). Rows with NaN or infinity are left out. Blocks of a fixed number of rows are summed in sample
+// order, so that neither threads nor batches change a bit.
+class GramAccumulator : public PairAccumulator {
+ public:
+  GramAccumulator(PatchShape shape, std::size_t positions, std::uint64_t seed);
+  std::any reduce(const TensorView& y, const TensorView& x) const override;
+  void merge(std::any partial) override;
+  // After the last merge: adds what is still waiting. Why there is nothing to work with, or "".
+  std::string finish();
+
+  const Gram& fitted() const { return folds_[0].gram; }
+  const Gram& held_out() const { return folds_[1].gram; }
+
+ private:
+  struct Fold {
+    Gram gram;
+    std::vector<double> x, y;  // rows that wait for their block to fill
+    std::size_t waiting = 0;
+  };
+  void flush(Fold& fold) const;
+
+  PatchShape shape_;
+  std::size_t positions_;
+  std::uint64_t seed_;
+  std::uint64_t samples_ = 0;
+  std::uint64_t non_finite_ = 0;
+  std::string trouble_;
+  std::vector<Fold> folds_;
+};
+
+}  // namespace onnxpress
