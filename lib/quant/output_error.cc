@@ -1,6 +1,7 @@
 #include "quant/output_error.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -102,6 +103,15 @@ bool reads_tokens(const Graph& graph) {
   });
 }
 
+// Whether the value is a Softmax, seen through operators that only give it another shape.
+bool is_probabilities(const Graph& graph, const std::string& output) {
+  constexpr std::array<std::string_view, 6> kViews = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"};
+  Node node = graph.producer(output);
+  while (node && std::ranges::any_of(kViews, [&](std::string_view op) { return node.is(op); }))
+    node = graph.producer(node.input(0));
+  return node && node.is("Softmax");
+}
+
 }  // namespace
 
 double OutputError::sqnr_db() const { return noise == 0 ? kInf : -10 * std::log10(noise); }
@@ -116,8 +126,7 @@ Result<OutputError> compare_outputs(Activations& activations, const Model& refer
   for (const std::string& output : graph.outputs()) {
     const DType dtype = graph.type(output).dtype;
     if (!is_float(dtype) && !is_integer(dtype) && dtype != DType::boolean) continue;
-    const Node producer = graph.producer(output);
-    accumulators.push_back(std::make_unique<ErrorAccumulator>(tokens, producer && producer.is("Softmax")));
+    accumulators.push_back(std::make_unique<ErrorAccumulator>(tokens, is_probabilities(graph, output)));
     taps.push_back({output, output, accumulators.back().get()});
   }
   if (taps.empty()) return fail(Code::unsupported, "the model has no output of numbers to compare");

@@ -236,6 +236,19 @@ TEST_CASE("sensitivity: a file that is something else is refused with the reason
   CHECK_FALSE(parse_sensitivity(std::string(100000, '[')));
 }
 
+TEST_CASE("sensitivity: class probabilities are compared as such, whatever shape they get afterwards") {
+  const std::string weight = "<" + float_tensor("w", {32, 6}, 3) + ", int64[2] shape = {1, 6}> ";
+  const std::string head = HEAD "g (float[1, 32] x) => (float[1, 6] y) ";
+  const auto kl = [&](const std::string& nodes) {
+    return *measure(head + weight + nodes, layered_samples()).table.nodes.front().alone.at(NodeFormat::int8).error.kl;
+  };
+  const double logits = kl("{ y = MatMul(x, w) }");
+  CHECK(logits > 0);
+  for (const std::string& nodes : {std::string("{ m = MatMul(x, w) y = Softmax(m) }"),
+                                   std::string("{ m = MatMul(x, w) s = Softmax(m) y = Reshape(s, shape) }")})
+    CHECK_THAT(kl(nodes), WithinRel(logits, 1e-3));
+}
+
 TEST_CASE("patterns match a label and nothing else") {
   const Model model = parse(HEAD "g (float[2] x) => (float[2] y) { a = Relu(x) y = Neg(a) }");
   const Node node = model.main().nodes().front();
