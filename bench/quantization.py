@@ -27,11 +27,11 @@ TIMING_NOISE = 0.03
 CASES = [
     ("mobilenet", "mobilenet_v1_0.25_224.onnx", None, BEST, {"drop": 0.6, "agreement": 85, "sqnr": 15.5}),
     ("mobilenet per tensor", "mobilenet_v1_0.25_224.onnx", None,
-     "@clean,fold-batchnorm,equalize-layers,quant-static{per_channel=false}", {"drop": 3}),
+     "@clean,equalize-layers,quant-static{per_channel=false},round-adaptive", {"drop": 3}),
     ("stories static", "stories260k.onnx", STORIES, "@int8-cpu", {"perplexity": 4.75, "slowdown": SLOWDOWN}),
     ("stories dynamic", "stories260k.onnx", STORIES, "@int8-dynamic", {"perplexity": 4.645}),
     ("resnet20", "resnet20.onnx", CIFAR, "@int8-cpu", {"drop": 0.1, "slowdown": SLOWDOWN}),
-    ("resnet20 W4A8", "resnet20.onnx", CIFAR, "@clean,fold-batchnorm,quant-static{weights=int4},round-adaptive",
+    ("resnet20 W4A8", "resnet20.onnx", CIFAR, "@clean,quant-static{weights=int4},round-adaptive",
      {"drop": 1.0}),
     ("vit", "vit_3_3_8.onnx", ("cifar10_vit_train256.npz", "cifar10_vit_test1k.npz"), "@int8-cpu",
      {"agreement": 97, "slowdown": SLOWDOWN}),
