@@ -25,6 +25,9 @@ std::optional<AffineParams> scalar_params(const RuntimeGraph& graph, const Item&
 // Else `why` says what is in the way.
 bool is_pair(const RuntimeGraph& graph, const Item& quantize, const Item& dequantize, std::string* why = nullptr);
 
+// Why the codes that `quantize` makes do not render the Relu or Clip before it superfluous; "" when they do.
+std::string clip_refusal(const RuntimeGraph& graph, const Item& clip, const Item& quantize);
+
 // Level 1: before nodes are given to a provider.
 bool unique_dequantize(RuntimeGraph& graph);            // one DequantizeLinear per reader
 bool drop_identities(RuntimeGraph& graph);              // Identity, Dropout, Cast to the same type
