@@ -56,7 +56,7 @@ class ChannelStatsAccumulator : public Accumulator {
 
 // Rows of a stream of matrices (the last axis; leading axes are rows): evenly spaced, `per_sample` of each index along
 // axis 0; rows with NaN or infinity are left out. When more than `most` have come, every other sample is dropped, and
-// so on: which rows remain depends on the so on: which rows remain depends on the samples alone.
+// so on: which rows remain depends on the samples alone.
 class RowSampleAccumulator : public Accumulator {
  public:
   RowSampleAccumulator(std::size_t per_sample, std::size_t most) : per_sample_(per_sample), most_(most) {}
