@@ -16,6 +16,7 @@ constexpr int kRefinements = 4;        // knapsacks between two corners of the h
 constexpr int kBudgetCorrections = 8;  // single bytes may not add up: scales are shared between nodes
 constexpr std::size_t kRescued = 8;    // layers at most
 constexpr double kRescueShare = 0.03;  // of the noise: layers below it are not worth a rescue
+constexpr std::size_t kIslands = 12;   // layers tried with 16-bit activations, at most
 constexpr double kWorthwhile = 0.98;   // a repair must bring the noise down to this
 
 // The free rungs of the rescue ladder: a value's range cut to this. Tried from the top while it helps. Cutting pays
@@ -41,12 +42,14 @@ class Chooser {
       OP_TRY(choose_for_bytes());
     } else {
       OP_TRY(choose_for_drop(rescue));
+      if (rescue) OP_TRY(make_islands());
     }
     return std::move(out_);
   }
 
  private:
-  // One item per kernel, its options: float32 and every format that was measured.
+  // One item per kernel, its options: float32 and the formats that were measured, but for int16: with the bytes of
+  // int8 and less noise it would always win, and runtimes compute it in float. It is for make_islands().
   void list_items() {
     items_.clear();
     rows_.clear();
@@ -56,6 +59,7 @@ class Chooser {
       KnapsackItem item = {{0, 0}};
       std::vector<NodeFormat> formats = {NodeFormat::float32};
       for (const auto& [format, effect] : row.alone) {
+        if (format == NodeFormat::int16) continue;
         item.push_back({effect.bytes, effect.error.noise});
         formats.push_back(format);
       }
@@ -205,6 +209,32 @@ class Chooser {
     }
     meter_.ranges().at(key) = kept;
     return what;
+  }
+
+  // The rung before float32: a layer that would stay float gets 16-bit activations, where the budget bears it. Least
+  // noise for the bytes first.
+  Status make_islands() {
+    std::vector<NodeSensitivity*> order;
+    for (NodeSensitivity* row : rows_)
+      if (out_.recipe.of(row->node) == NodeFormat::float32 && row->alone.contains(NodeFormat::int16) &&
+          row->alone.at(NodeFormat::int16).bytes < 0)
+        order.push_back(row);
+    std::ranges::stable_sort(order, {}, [](const NodeSensitivity* row) {
+      const Effect& effect = row->alone.at(NodeFormat::int16);
+      return effect.error.noise / -static_cast<double>(effect.bytes);
+    });
+    if (order.size() > kIslands) order.resize(kIslands);
+    for (const NodeSensitivity* row : order) {
+      Recipe recipe = out_.recipe;
+      for (const std::string& label : row->labels()) recipe.formats[label] = NodeFormat::int16;
+      OP_LET(const auto effect, meter_.measure(recipe));
+      ++out_.trials;
+      if (!effect || !budget_.met_by(*effect, out_.table.float_bytes) || effect->bytes >= out_.effect.bytes) continue;
+      out_.recipe = std::move(recipe);
+      out_.effect = *effect;
+      out_.predicted_noise += row->alone.at(NodeFormat::int16).error.noise;
+    }
+    return {};
   }
 
   // The single noises of the nodes that use one of these ranges.

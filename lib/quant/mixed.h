@@ -36,7 +36,8 @@ struct MixedChoice {
 //                      between its corners by the knapsack; every candidate is really quantized and measured. When the
 //                      smallest choice misses the budget and `rescue` is set, the layers with the most noise are
 //                      first tried with other ranges (the free rungs of the ladder); finer formats and float32 are
-//                      what the knapsack buys after that.
+//                      what the knapsack buys after that; in the end layers left float get 16-bit activations where
+//                      the budget bears it.
 // `float_bytes` of the table, formats it was measured in. Errors: those of Meter::measure(); bad_input when the table
 // is not complete.
 Result<MixedChoice> choose_mixed(Meter& meter, const SensitivityTable& table, const MixedBudget& budget, bool rescue);

@@ -8,7 +8,7 @@
 //   max_drop=  the smallest choice that keeps the outputs, searched along the convex hull of (bytes, noise); every
 //   min_sqnr=  candidate is quantized and measured, so only the order of the search rests on the sum
 // Layers that keep max_drop or min_sqnr from being met climb a ladder: first other ranges for their activations, which
-// cost nothing, then what the knapsack buys: finer formats, float32.
+// cost nothing, then what the knapsack buys: finer formats, float32; of the last, 16-bit activations where they do.
 // Sources: Dong et al., "HAWQ-V2" (arXiv 1911.03852: sensitivity and a Pareto frontier of bit widths); Sinha and
 // Zoltners, "The Multiple-Choice Knapsack Problem" (Operations Research 27, 1979).
 #include "quant/mixed.h"
@@ -51,7 +51,8 @@ class QuantMixed final : public Pass {
              "dB between the outputs of the float and the quantized model, worst output")
         .add("sensitivity", &Options::sensitivity,
              "file with the table of `onnxpress sensitivity -o`; measured here when it is not given")
-        .add("rescue", &Options::rescue, "try other ranges for the worst layers before making them finer or float")
+        .add("rescue", &Options::rescue,
+             "before layers stay float, try other ranges and 16-bit activations (which runtimes compute in float)")
         .add("per_channel", &Options::per_channel, "as in quant-static")
         .add("target", &Options::target, target_choices(), "as in quant-static");
   }

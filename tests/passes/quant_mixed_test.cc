@@ -166,6 +166,21 @@ TEST_CASE("quant-mixed: a layer whose range is too wide is rescued before it is 
   CHECK(said.find("range cut to") != std::string::npos);
 }
 
+TEST_CASE("quant-mixed: 16-bit activations stand in for float only, and only where the budget bears it") {
+  const auto formats = [](const Mixed& result) {
+    std::string text;
+    for (const JournalEntry& entry : result.context.journal.entries())
+      if (!entry.node.empty()) text += entry.text.substr(0, entry.text.find_first_of(":;")) + " ";
+    return text;
+  };
+  // No size is a reason for them: int8 has the same bytes.
+  CHECK(formats(mix(layered_model(), "size=0.4")).find("int16") == std::string::npos);
+  const Mixed with = mix(layered_model(), "min_sqnr=45"), without = mix(layered_model(), "min_sqnr=45 rescue=false");
+  CHECK(with.sqnr >= 45);
+  CHECK(formats(without).find("int16") == std::string::npos);
+  CHECK(weight_bytes(with.model) <= weight_bytes(without.model));
+}
+
 TEST_CASE("quant-mixed: max_drop counts changed classes, and 1 percent is the default") {
   const Mixed strict = mix(layered_model(), "max_drop=0"), usual = mix(layered_model(), "");
   const Model before = parse(layered_model());
