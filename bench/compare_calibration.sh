@@ -58,5 +58,5 @@ peer() { # METHOD COUNT -> "SECONDS MB", "out of memory" or "-"
       echo "peer $method $count $(peer "$method" "$count")"
     done
   done
-} >"$work/rows"
+} | tee "$work/rows" >&2
 awk -v threads="$jobs" -f "$bench/calibration_table.awk" "$work/rows"
