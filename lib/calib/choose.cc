@@ -218,7 +218,7 @@ void RangeSettings::describe(Schema<RangeSettings>& schema) {
            {.min = 50, .max = 100})
       .add("threshold", &RangeSettings::threshold, "of method=global: ranges end at +- this", {.min = 0, .max = {}})
       .add("stats", &RangeSettings::stats,
-           "a file of onnxpress calibrate, or ranges as JSON, to take instead of running samples");
+           "file of onnxpress calibrate, or of ranges as JSON, to take instead of running samples");
 }
 
 Status RangeSettings::check() const {
