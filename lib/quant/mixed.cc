@@ -17,10 +17,12 @@ constexpr int kBudgetCorrections = 8;  // single bytes may not add up: scales ar
 constexpr std::size_t kRescued = 8;    // layers at most
 constexpr double kRescueShare = 0.03;  // of the noise: layers below it are not worth a rescue
 constexpr std::size_t kIslands = 12;   // layers tried with 16-bit activations, at most
-constexpr double kWorthwhile = 0.98;   // a repair must bring the noise down to this
+constexpr int kPatience = 3;
+constexpr double kWorthwhile = 0.98;  // a repair must bring the noise down to this
 
-// The free rungs of the rescue ladder: a value's range cut to this. Tried from the top while it helps. Cutting pays
-// where the extremes hardly matter for what reads them.
+// The free rungs of the rescue ladder: a value's range cut to this. Tried from the top until several in a row do not
+// help: with few samples a single finer step may happen to fall worse. Cutting pays where the extremes hardly matter
+// for what reads them.
 constexpr std::array kRangeRungs = {0.9F, 0.8F, 0.7F, 0.6F, 0.5F, 0.35F, 0.25F, 0.15F, 0.1F, 0.05F};
 
 std::string signed_bytes(std::int64_t bytes) {
@@ -128,7 +130,7 @@ class Chooser {
     OP_LET(const bool smallest_passes, passes(hull.front()));
     if (smallest_passes) return settle(hull.front());
     if (rescue) {
-      OP_LET(const bool repaired, climb(hull.front()));
+      OP_LET(const bool repaired, climb(in_int8()));
       if (repaired) {
         hull = knapsack_hull(items_);
         OP_LET(const bool now_passes, passes(hull.front()));
@@ -143,6 +145,20 @@ class Chooser {
     }
     if (hull.size() == 1) return settle(hull.front());
     return refine(hull[low], hull[high]);
+  }
+
+  // Every item in int8: what activation ranges cost shows here, not behind the noise of 4-bit weights.
+  KnapsackSolution in_int8() const {
+    KnapsackSolution all;
+    all.feasible = true;
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      const auto found = std::ranges::find(formats_[i], NodeFormat::int8);
+      const auto at = found == formats_[i].end() ? 0 : static_cast<std::size_t>(found - formats_[i].begin());
+      all.choice.push_back(at);
+      all.cost += items_[i][at].cost;
+      all.loss += items_[i][at].loss;
+    }
+    return all;
   }
 
   // Between two corners the knapsack has choices that are on no corner.
@@ -196,13 +212,19 @@ class Chooser {
     const ValueRange whole = meter_.ranges().at(key);
     ValueRange kept = whole;
     std::string what;
+    int misses = 0;
     for (const float rung : kRangeRungs) {
       ValueRange& range = meter_.ranges().at(key);
       range.min = whole.min * rung;
       range.max = whole.max * rung;
       OP_LET(const auto effect, meter_.measure(recipe));
       ++out_.trials;
-      if (!effect || effect->error.noise > kWorthwhile * best.error.noise) break;
+      if (!effect) break;
+      if (effect->error.noise > kWorthwhile * best.error.noise) {
+        if (++misses == kPatience) break;
+        continue;
+      }
+      misses = 0;
       best = *effect;
       kept = range;
       what = fmt::format("range cut to {:.0f} %", 100 * rung);

@@ -65,7 +65,10 @@ class StaticQuantizer {
     if (found->second == NodeFormat::int8 || found->second == NodeFormat::int4) planner.force(node);
     if (found->second != NodeFormat::int16) return;
     planner.keep_float(node, "");
-    if (static_role(node, settings_.target, false) == StaticRole::kernel) wide_.push_back(node);
+    if (static_role(node, settings_.target, false) != StaticRole::kernel) return;
+    if (node.graph().type(node.input(0)).dtype == DType::f16)
+      return context_.skipped(node, "half precision is finer than 16-bit codes would be");
+    wide_.push_back(node);
   }
 
   Status look_at_types() {

@@ -80,7 +80,7 @@ PassInfo info_quant_static() {
            "of values of very different size (boxes and scores of a detector) stays float, with a warning. Models "
            "below "
            "opset 13 are converted up. Run @clean before it.",
-       .example = "@clean,quant-static{skip=op:Gemm}",
+       .example = "fold-batchnorm,quant-static{skip=op:Gemm}",
        .references = {"Jacob et al., arXiv 1712.05877", "ONNX QuantizeLinear, DequantizeLinear"},
        .lossy = true,
        .needs_data = true,

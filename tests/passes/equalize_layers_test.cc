@@ -116,10 +116,10 @@ TEST_CASE("equalize-layers: Gemm and MatMul with their attributes and biases") {
 
 TEST_CASE("equalize-layers rescues weights that share one scale") {
   const std::string source = kStart + "> { c = Conv(x, w1, b1) r = Relu(c) y = Conv(r, w2, b2) }";
-  const double alone = equalize(source, kX, "quant-static{per_channel=false}", true).sqnr;
+  const double alone = equalize(source, kX, "quant-static{per_channel=false placement=all}", true).sqnr;
   const double range =
-      equalize(source, kX, "equalize-layers{objective=range},quant-static{per_channel=false}", true).sqnr;
-  const double noise = equalize(source, kX, "equalize-layers,quant-static{per_channel=false}", true).sqnr;
+      equalize(source, kX, "equalize-layers{objective=range},quant-static{per_channel=false placement=all}", true).sqnr;
+  const double noise = equalize(source, kX, "equalize-layers,quant-static{per_channel=false placement=all}", true).sqnr;
   INFO(alone << " " << range << " " << noise);
   CHECK(range > alone);
   CHECK(noise > alone);
@@ -130,8 +130,9 @@ TEST_CASE("equalize-layers for weights with a scale per channel evens out activa
   const std::string source = HEAD
       "g (float[1, 1, 8, 8] x) => (float[1, 1, 8, 8] y) <float[2, 1, 1, 1] w1 = {100, -1}, float[2] b1 = {1, 1}, "
       "float[1, 2, 1, 1] w2 = {0.01, 1}> { c = Conv(x, w1, b1) r = Relu(c) y = Conv(r, w2) }";
-  const double alone = equalize(source, {1, 1, 8, 8}, "quant-static", true).sqnr;
-  const double after = equalize(source, {1, 1, 8, 8}, "equalize-layers{weights=channel},quant-static", true).sqnr;
+  const double alone = equalize(source, {1, 1, 8, 8}, "quant-static{placement=all}", true).sqnr;
+  const double after =
+      equalize(source, {1, 1, 8, 8}, "equalize-layers{weights=channel},quant-static{placement=all}", true).sqnr;
   INFO(alone << " " << after);
   CHECK(after > alone + 10);
 }

@@ -139,7 +139,7 @@ TEST_CASE("quant-qoperator keeps the results of trained models") {
   EngineActivations activations(samples, 1, 0);
   PassContext context;
   context.activations = &activations;
-  run_pipeline(*loaded, "fold-batchnorm,quant-static", &context);
+  run_pipeline(*loaded, "fold-batchnorm,quant-static{placement=all}", &context);
   Model written = loaded->clone();
   CHECK(run_pipeline(written, "quant-repair{target=ort-x86-vnni}," + std::string(kPass)).changed);
   for (const Batch& batch : batches) {

@@ -59,8 +59,8 @@ void require_smoothed(const std::string& nodes) {
   const Smoothed result = smooth(kStart + "> { " + nodes + " }", "smooth-activations");
   CHECK(result.changed);
   CHECK(result.sqnr > 90);
-  const double alone = smooth(kStart + "> { " + nodes + " }", "quant-static").sqnr;
-  const double after = smooth(kStart + "> { " + nodes + " }", "smooth-activations,quant-static").sqnr;
+  const double alone = smooth(kStart + "> { " + nodes + " }", "quant-static{placement=all}").sqnr;
+  const double after = smooth(kStart + "> { " + nodes + " }", "smooth-activations,quant-static{placement=all}").sqnr;
   INFO(nodes << ": " << alone << " " << after);
   CHECK(after > alone + 3);
 }
