@@ -13,18 +13,22 @@
 #include "quant/static.h"
 
 #include "pass/pass.h"
+#include "quant/qoperator.h"
 
 namespace onnxpress {
 namespace {
 
+enum class OutputForm { qdq, qoperator };
+
 // For users: integers where they pay. Passes that measure what a node costs in accuracy want all of them.
 struct Options : StaticSettings {
+  OutputForm format = OutputForm::qdq;
   Options() { placement = Placement::cost; }
 };
 
 class QuantStatic final : public Pass {
  public:
-  explicit QuantStatic(StaticSettings settings) : settings_(std::move(settings)) {}
+  explicit QuantStatic(Options options) : options_(std::move(options)) {}
 
   static void describe(Schema<Options>& schema) {
     const auto own = []<class T>(T StaticSettings::* member) -> T Options::* { return member; };
@@ -45,6 +49,9 @@ class QuantStatic final : public Pass {
              "codes of weights; int4 is unpacked to int8 when the model is loaded")
         .add("clip", own(&StaticSettings::clip), {{"minmax", WeightClip::minmax}, {"mse", WeightClip::mse}},
              "how far weight scales reach: to the largest weight, or where the squared error is smallest")
+        .add("format", &Options::format, {{"qdq", OutputForm::qdq}, {"qoperator", OutputForm::qoperator}},
+             "QuantizeLinear/DequantizeLinear pairs for the runtime to fuse, or the integer operators it would fuse "
+             "them into, for runtimes that do not")
         .add(
             "store", own(&StaticSettings::store),
             "weights of nodes that stay float because integers do not pay become int8 in the file and float again when "
@@ -54,12 +61,14 @@ class QuantStatic final : public Pass {
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
-    OP_LET(const bool changed, quantize_static(model, context, settings_));
+    OP_LET(const bool changed, quantize_static(model, context, options_));
+    if (changed && options_.format == OutputForm::qoperator)
+      OP_TRY(to_qoperator(model, context, resolve(options_.target) == Target::ort_arm64));
     return Outcome{changed};
   }
 
  private:
-  StaticSettings settings_;
+  Options options_;
 };
 
 }  // namespace

@@ -145,6 +145,18 @@ TEST_CASE("quant-static: a chain of convolutions runs as QLinearConv") {
   }
 }
 
+TEST_CASE("quant-static: the QOperator form is what the runtime makes of the QDQ form") {
+  const std::string source = HEAD X8 + conv_weights("w", "b", 1) + ", " + conv_weights("v", "c", 2) +
+                             "> { t = Conv " PADS "(x, w, b) u = Relu(t) y = Conv " PADS "(u, v, c) }";
+  const Quantized pairs = quantize(source, kX8),
+                  operators = quantize(source, kX8, "quant-static{placement=all format=qoperator}");
+  CHECK(count(ops_of(operators.model), "QLinearConv") == 2);
+  CHECK(count(ops_of(operators.model), "Conv") == 0);
+  CHECK(count(ops_of(pairs.model), "QLinearConv") == 0);
+  CHECK(operators.runtime == pairs.runtime);
+  CHECK(operators.sqnr == pairs.sqnr);
+}
+
 TEST_CASE("quant-static: a channel of zeros keeps a fine bias") {
   // Only the biases reach the result.
   const Quantized result = quantize(HEAD X8
