@@ -33,7 +33,8 @@ def main():
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    runs = [ort.session(model, args.threads) for model in args.models]
+    # Without spinning: the idle threads of one session would take the cores from the next.
+    runs = [ort.session(model, args.threads, spinning=False) for model in args.models]
     feed = feed_of(runs[0], args.inputs)
     seconds = [[] for _ in runs]
     for turn in range(args.runs + 5):

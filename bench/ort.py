@@ -40,9 +40,10 @@ FLOAT_OPS = {"Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gem
              "Add", "Mul", "AveragePool", "GlobalAveragePool", "Concat", "Sigmoid", "Softmax"}
 
 
-def session(path, threads=1):
+def session(path, threads=1, spinning=True):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -26,6 +26,8 @@ TIMING_NOISE = 0.03
 # name, model, (calibration, evaluation), pipeline, limits
 CASES = [
     ("mobilenet", "mobilenet_v1_0.25_224.onnx", None, BEST, {"drop": 0.6, "agreement": 85, "sqnr": 15.5}),
+    ("mobilenet, all integer", "mobilenet_v1_0.25_224.onnx", None, "@clean,quant-static{placement=all},round-adaptive",
+     {"drop": 0.6, "agreement": 85, "sqnr": 15.5}),
     ("mobilenet per tensor", "mobilenet_v1_0.25_224.onnx", None,
      "@clean,equalize-layers,quant-static{per_channel=false},round-adaptive", {"drop": 3}),
     ("stories static", "stories260k.onnx", STORIES, "@int8-cpu", {"perplexity": 4.75, "slowdown": SLOWDOWN}),
