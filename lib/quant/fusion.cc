@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <set>
 #include <unordered_map>
 
 #include "quant/runtime_steps.h"
@@ -101,6 +103,37 @@ NodeFate fate_of(const RuntimeGraph& graph, const Item& item) {
   return out;
 }
 
+// Gathers on codes that between them take every index of an axis, and are alone in reading the value: the runtime makes
+// them one Split with a Squeeze each. By their index in Graph::nodes().
+std::set<std::size_t> gathers_of_splits(const RuntimeGraph& graph) {
+  std::map<std::pair<std::string, std::int64_t>, std::vector<std::size_t>> groups;
+  for (std::size_t at = 0; at < graph.size(); ++at) {
+    const Item& item = graph.at(at);
+    if (item.alive && item.origin != RuntimeGraph::kNone && item.is("Gather") && on_codes(graph, item))
+      groups[{item.input(0), item.source.attr_int("axis", 0)}].push_back(at);
+  }
+  std::set<std::size_t> found;
+  for (const auto& [group, members] : groups) {
+    const Node& first = graph.at(members.front()).source;
+    const auto shape = first.graph().type(first.input(0)).shape;
+    if (!shape || graph.readers(group.first).size() != members.size()) continue;
+    const auto rank = static_cast<std::int64_t>(shape->size());
+    const std::int64_t axis = group.second < 0 ? group.second + rank : group.second;
+    if (axis < 0 || axis >= rank) continue;
+    const auto size = (*shape)[static_cast<std::size_t>(axis)].value;
+    std::set<std::int64_t> taken;
+    for (const std::size_t at : members) {
+      const auto index = graph.scalar(graph.at(at).input(1));
+      const auto values = index ? to_int64s(index->view()) : Result<std::vector<std::int64_t>>();
+      if (size && values && values->size() == 1)
+        taken.insert(values->front() < 0 ? values->front() + *size : values->front());
+    }
+    if (!size || taken.size() != members.size() || static_cast<std::int64_t>(taken.size()) != *size) continue;
+    for (const std::size_t at : members) found.insert(graph.at(at).origin);
+  }
+  return found;
+}
+
 void predict(const Graph& scope, const RuntimeProfile& profile, std::vector<NodeFate>& out) {
   RuntimeGraph graph(scope);
   optimize(graph, profile);
@@ -127,6 +160,8 @@ void predict(const Graph& scope, const RuntimeProfile& profile, std::vector<Node
       taken.insert(item.origin);
   }
   for (const std::size_t i : taken) fates[i].partly = fates[i].fate == Fate::boundary;
+  for (const std::size_t i : gathers_of_splits(graph))
+    fates[i] = {.node = nodes[i], .fate = Fate::absorbed, .why = "part of a Split on codes"};
   std::ranges::move(fates, std::back_inserter(out));
 }
 

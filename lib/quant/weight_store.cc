@@ -147,13 +147,15 @@ Status WeightStore::dequantize(const WeightJob& job, QuantizedWeight weight, Gra
 Status WeightStore::compute(const WeightJob& job, QuantizedWeight weight, Graph& scope, DType dtype) {
   Head head(rewriters_.of(scope), job.name);
   const Dims dims = weight.codes.dims();
+  // Runtimes fold on the processor, which computes in float: half-precision arithmetic would be left for every run.
+  const DType work = dtype == DType::f16 || dtype == DType::bf16 ? DType::f32 : dtype;
   const auto reduction = static_cast<std::size_t>(reduction_axis(job));
   std::string real;
   if (bit_width(weight.codes.dtype()) == 4) {
-    OP_LET(real, unpack(scope, job.name, weight.codes, dtype));
+    OP_LET(real, unpack(scope, job.name, weight.codes, work));
   } else {
     const std::string codes = head.constant("_quantized", std::move(weight.codes));
-    real = head.node("Cast", {codes}, {}, {{"to", static_cast<std::int64_t>(dtype)}});
+    real = head.node("Cast", {codes}, {}, {{"to", static_cast<std::int64_t>(work)}});
   }
   Dims shape = broadcast_dims(job, dims, weight.scales.size());
   if (job.block > 0) {
@@ -161,7 +163,7 @@ Status WeightStore::compute(const WeightJob& job, QuantizedWeight weight, Graph&
     real = head.node("Reshape", {real, head.dims("_blocks", split_dims(dims, reduction, job.block))});
   }
   const auto parameter = [&](const std::vector<float>& values, const char* suffix) -> Result<std::string> {
-    OP_LET(Tensor tensor, convert(Tensor::of_floats(shape, values).view(), dtype));
+    OP_LET(Tensor tensor, convert(Tensor::of_floats(shape, values).view(), work));
     return head.constant(suffix, std::move(tensor));
   };
   if (!is_centered(weight)) {
@@ -169,11 +171,19 @@ Status WeightStore::compute(const WeightJob& job, QuantizedWeight weight, Graph&
     real = head.node("Sub", {real, zero});
   }
   OP_LET(const std::string scale, parameter(weight.scales, "_scale"));
+  const auto finish = [&](const char* op, std::vector<std::string> inputs) {
+    if (work == dtype) {
+      head.node(op, std::move(inputs), job.name);
+    } else {
+      const std::string wide = head.node(op, std::move(inputs));
+      head.node("Cast", {wide}, job.name, {{"to", static_cast<std::int64_t>(dtype)}});
+    }
+  };
   if (job.block == 0) {
-    head.node("Mul", {real, scale}, job.name);
+    finish("Mul", {real, scale});
   } else {
     real = head.node("Mul", {real, scale});
-    head.node("Reshape", {real, head.dims("_shape", dims)}, job.name);
+    finish("Reshape", {real, head.dims("_shape", dims)});
   }
   return {};
 }

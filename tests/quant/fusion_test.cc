@@ -171,6 +171,28 @@ TEST_CASE("fusion: data movement drops its conversions when parameters agree") {
   stays(QDQ_IMAGE, pool + same, "MaxPool", "needs opset 12", false, 11);
 }
 
+TEST_CASE("fusion: Gathers of every index of an axis become a Split") {
+  const auto gathers = [](const char* second) {
+    return parse(qdq_model("(float[1, 2, 4] x) => (float[1, 4] y)",
+                           std::string(QDQ_X "i = Constant<value_int = 0>() j = Constant<value_int = ") + second +
+                               ">() p = Gather<axis = 1>(d, i) pq = QuantizeLinear(p, xs, xz) "
+                               "pd = DequantizeLinear(pq, xs, xz) q = Gather<axis = 1>(d, j) "
+                               "qq = QuantizeLinear(q, xs, xz) qd = DequantizeLinear(qq, xs, xz) "
+                               "r = Add(pd, qd)" QDQ_Y));
+  };
+  const NodeFate whole = fate_in(gathers("1"), "Gather");
+  CHECK(whole.fate == Fate::absorbed);
+  CHECK(whole.why.find("Split") != std::string::npos);
+  CHECK(fate_in(gathers("-1"), "Gather").fate == Fate::absorbed);
+  const Model three = parse(qdq_model("(float[1, 3, 4] x) => (float[1, 4] y)",
+                                      QDQ_X "i = Constant<value_int = 0>() j = Constant<value_int = 1>() "
+                                            "p = Gather<axis = 1>(d, i) pq = QuantizeLinear(p, xs, xz) "
+                                            "pd = DequantizeLinear(pq, xs, xz) q = Gather<axis = 1>(d, j) "
+                                            "qq = QuantizeLinear(q, xs, xz) qd = DequantizeLinear(qq, xs, xz) "
+                                            "r = Add(pd, qd)" QDQ_Y));
+  CHECK(fate_in(three, "Gather").fate == Fate::integer);  // the third index is left out
+}
+
 TEST_CASE("fusion: conversions cross Reshape and Transpose to reach an integer node") {
   // The runtime moves the QuantizeLinear in front of the Transpose, which then runs on codes.
   const Model model =
