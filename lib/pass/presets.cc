@@ -2,11 +2,12 @@
 
 namespace onnxpress {
 
+// Folding must not make the file larger by more than a few shapes: it is there to make it small.
 // Lossless clean-up runs to a fixed point: a folded constant exposes identities, a removed identity exposes a
 // BatchNormalization to its Conv, and so on. Quantization comes last: nothing folds across its Q/DQ pairs.
 const std::vector<Preset>& all_presets() {
   static const std::vector<Preset> presets = {
-      {"clean", "fixpoint(clean-constants,clean-identity,fold-constants,fold-bias,fold-batchnorm,clean-duplicates,clean-dead)",
+      {"clean", "fixpoint(clean-constants,clean-identity,fold-constants{max_bytes=4096},fold-bias,fold-batchnorm,clean-duplicates,clean-dead)",
        "everything that keeps the outputs: tidy the graph, fold constants and batch normalization"},
       {"int8-cpu", "@clean,quant-static", "8-bit weights and activations for CPUs; needs --data"},
       {"int8-best", "@clean,quant-static,round-adaptive",
