@@ -2,9 +2,9 @@
 
 namespace onnxpress {
 
-// Folding must not make the file larger by more than a few shapes: it is there to make it small.
 // Lossless clean-up runs to a fixed point: a folded constant exposes identities, a removed identity exposes a
-// BatchNormalization to its Conv, and so on. Quantization comes last: nothing folds across its Q/DQ pairs.
+// BatchNormalization to its Conv, and so on. Folding may add a few shapes to the file and no more: it is to become
+// small. Quantization comes last: nothing folds across its Q/DQ pairs.
 const std::vector<Preset>& all_presets() {
   static const std::vector<Preset> presets = {
       {"clean", "fixpoint(clean-constants,clean-identity,fold-constants{max_bytes=4096},fold-bias,fold-batchnorm,clean-duplicates,clean-dead)",

@@ -74,6 +74,11 @@ Node only_reader(const Graph& graph, std::string_view value) {
 }
 
 std::optional<std::pair<double, double>> clip_bounds(const Node& node) {
+  return clip_bounds(node, [&](std::size_t slot) { return scalar(node.graph(), node.input(slot)); });
+}
+
+std::optional<std::pair<double, double>> clip_bounds(
+    const Node& node, const std::function<std::optional<Tensor>(std::size_t slot)>& constant) {
   double low = -std::numeric_limits<double>::infinity(), high = -low;
   if (!node) return std::nullopt;
   if (node.is("Relu")) return std::pair{0.0, high};
@@ -85,7 +90,7 @@ std::optional<std::pair<double, double>> clip_bounds(const Node& node) {
   }
   for (const std::size_t slot : {1UZ, 2UZ}) {
     if (node.input(slot).empty()) continue;
-    const auto bound = scalar(node.graph(), node.input(slot));
+    const auto bound = constant(slot);
     if (!bound) return std::nullopt;
     const auto value = to_floats(bound->view());
     if (!value) return std::nullopt;

@@ -1,6 +1,7 @@
 // QuantizeLinear and DequantizeLinear nodes of a model, read: their parameters and neighbours.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,6 +31,9 @@ Node only_reader(const Graph& graph, std::string_view value);
 // Bounds a Relu or Clip enforces, +-infinity where there is none; nullopt when a bound is not constant, and for other
 // nodes.
 std::optional<std::pair<double, double>> clip_bounds(const Node& node);
+// The same where `constant` says what is at an input: nullopt when that is no constant of one element.
+std::optional<std::pair<double, double>> clip_bounds(
+    const Node& node, const std::function<std::optional<Tensor>(std::size_t slot)>& constant);
 
 // Values go through unchanged, or a subset of them, or their maximum (MaxPool): one set of parameters fits both sides.
 bool is_movement(const Node& node);

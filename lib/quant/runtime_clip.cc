@@ -4,29 +4,15 @@
 #include <cmath>
 #include <limits>
 
+#include "quant/qdq_view.h"
 #include "quant/runtime_steps.h"
 
 namespace onnxpress::runtime {
 namespace {
 
-// Bounds of a Clip that are constant; nullopt when one is not.
-std::optional<std::pair<double, double>> clip_bounds(const RuntimeGraph& graph, const Item& clip) {
-  double low = -std::numeric_limits<double>::infinity(), high = -low;
-  if (clip.is("Relu")) return std::pair{0.0, high};
-  if (graph.opset() < 11) {
-    if (clip.source && clip.source.has_attr("min")) low = clip.source.attr_float("min", 0);
-    if (clip.source && clip.source.has_attr("max")) high = clip.source.attr_float("max", 0);
-    return std::pair{low, high};
-  }
-  for (const std::size_t slot : {1UZ, 2UZ}) {
-    if (clip.input(slot).empty()) continue;
-    const auto bound = graph.scalar(clip.input(slot));
-    if (!bound) return std::nullopt;
-    const auto value = to_floats(bound->view());
-    if (!value) return std::nullopt;
-    (slot == 1 ? low : high) = value->front();
-  }
-  return std::pair{low, high};
+// Of a Relu or Clip, with constants that the runtime has folded by then.
+std::optional<std::pair<double, double>> bounds_of(const RuntimeGraph& graph, const Item& clip) {
+  return clip_bounds(clip.source, [&](std::size_t slot) { return graph.scalar(clip.input(slot)); });
 }
 
 bool is_16_bit(DType t) { return t == DType::i16 || t == DType::u16; }
@@ -39,7 +25,7 @@ std::string clip_refusal(const RuntimeGraph& graph, const Item& clip, const Item
   const DType type = codes_type(graph, quantize);
   if (bit_width(type) != 8 && !is_16_bit(type)) return fmt::format("{} codes behind its {}", dtype_name(type), clip.op);
   const CodeRange codes = code_range(type, false);
-  const auto bounds = clip_bounds(graph, clip);
+  const auto bounds = bounds_of(graph, clip);
   if (!bounds) return "the bounds of the Clip behind it are not constant";
   const auto code = [&](double bound) {
     if (std::isinf(bound)) return bound;
@@ -67,7 +53,7 @@ bool drop_redundant_clips(RuntimeGraph& graph) {
     if (!is_quantize(quantize) || !quantize.domain.empty() || quantize.input(2).empty()) continue;
     if (bit_width(codes_type(graph, quantize)) != 8) continue;
     const auto params = scalar_params(graph, quantize);
-    const auto bounds = clip_bounds(graph, item);
+    const auto bounds = bounds_of(graph, item);
     if (!params || !bounds) continue;
     const CodeRange codes = code_range(codes_type(graph, quantize), false);
     const float low = params->scale * static_cast<float>(codes.min - params->zero_point);
