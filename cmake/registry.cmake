@@ -38,4 +38,4 @@ Registry all_passes() {
 }  // namespace onnxpress
 ")
 add_library(onnxpress_passes STATIC ${pass_files} ${CMAKE_BINARY_DIR}/generated/registry.gen.cc)
-target_link_libraries(onnxpress_passes PUBLIC onnxpress_pass PRIVATE onnxpress_num onnxpress_calib onnxpress_quant)
+target_link_libraries(onnxpress_passes PUBLIC onnxpress_pass PRIVATE onnxpress_num onnxpress_calib onnxpress_quant onnxpress_prune)

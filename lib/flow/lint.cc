@@ -8,9 +8,9 @@
 #include "base/text.h"
 #include "engine/optimized_graph.h"
 #include "flow/inputs.h"
+#include "ir/macs.h"
 #include "quant/saturation.h"
 #include "report/cells.h"
-#include "report/stats.h"
 
 namespace onnxpress {
 namespace {

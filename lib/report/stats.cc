@@ -5,6 +5,7 @@
 
 #include "base/parallel.h"
 #include "base/text.h"
+#include "ir/macs.h"
 #include "report/weights.h"
 
 namespace onnxpress {

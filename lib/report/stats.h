@@ -56,10 +56,4 @@ struct StatsOptions {
 // Weights are read one tensor per thread; at most 2 x jobs are in memory. Errors: io, bad_input.
 Result<ModelStats> model_stats(const Model& model, const StatsOptions& options = {});
 
-// Multiply-accumulates of one node from inferred shapes. Outer empty: the op has none that count; inner empty: it
-// has, but a shape is not known. Names of free dimensions taken as 1 are added to `free_dims`.
-// Counted: Conv, ConvTranspose, Gemm, MatMul, Einsum of two operands, LSTM, GRU, RNN, their QLinear and Integer
-// forms, and com.microsoft Fused*, Nhwc*, Q*, DynamicQuantize*, MatMulNBits forms of them, Attention, QAttention.
-std::optional<std::optional<std::uint64_t>> node_macs(const Node& node, std::vector<std::string>* free_dims);
-
 }  // namespace onnxpress

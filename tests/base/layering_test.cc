@@ -28,13 +28,14 @@ const std::map<std::string, std::set<std::string>> kMayUse = {
     {"pass", {"base", "num", "ir"}},
     {"calib", {"base", "num", "ir", "pass"}},
     {"quant", {"base", "num", "ir", "pass", "calib"}},
+    {"prune", {"base", "num", "ir", "pass", "calib"}},
     {"data", {"base", "num", "ir", "io"}},
     {"engine", {"base", "num", "ir", "io", "pass", "data"}},
     {"eval", {"base", "num", "ir", "pass", "data", "engine"}},
     {"report", {"base", "num", "ir", "pass", "data", "engine", "eval"}},
-    {"flow", {"base", "num", "ir", "io", "pass", "calib", "quant", "data", "engine", "eval", "report"}},
-    {"passes", {"base", "num", "ir", "pass", "calib", "quant"}},
-    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "quant", "data", "engine", "eval", "report", "flow"}},
+    {"flow", {"base", "num", "ir", "io", "pass", "calib", "quant", "prune", "data", "engine", "eval", "report"}},
+    {"passes", {"base", "num", "ir", "pass", "calib", "quant", "prune"}},
+    {"cmd", {"base", "num", "ir", "io", "pass", "calib", "quant", "prune", "data", "engine", "eval", "report", "flow"}},
 };
 
 // Third-party headers that only some layers (or one file) may see, by the beginning of the include.

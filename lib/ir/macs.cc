@@ -1,10 +1,11 @@
+#include "ir/macs.h"
+
 #include <algorithm>
 #include <array>
 #include <map>
 #include <span>
 
 #include "base/checked.h"
-#include "report/stats.h"
 
 namespace onnxpress {
 namespace {
@@ -33,17 +34,23 @@ Macs at(const std::optional<Dims>& dims, std::ptrdiff_t axis) {  // negative cou
 // Shapes around one node, free dimensions as 1.
 class Shapes {
  public:
-  Shapes(const Node& node, std::vector<std::string>* free_dims) : node_(node), free_dims_(free_dims) {
+  Shapes(const Node& node, std::vector<std::string>* free_dims, const ResizeDims& resize)
+      : node_(node), free_dims_(free_dims), resize_(resize) {
     const Graph& main = node.graph().model().main();
     for (const std::string& input : main.inputs())
       for (const Dim& dim : main.type(input).shape.value_or(std::vector<Dim>()))
         if (!dim.symbol.empty()) symbols_.push_back(dim.symbol);
   }
 
-  std::optional<Dims> input(std::size_t i) const { return of(node_.input(i)); }
-  std::optional<Dims> output(std::size_t i) const { return of(node_.output(i)); }
+  std::optional<Dims> input(std::size_t i) const { return resized(of(node_.input(i)), false, i); }
+  std::optional<Dims> output(std::size_t i) const { return resized(of(node_.output(i)), true, i); }
 
  private:
+  std::optional<Dims> resized(std::optional<Dims> dims, bool output, std::size_t slot) const {
+    if (!dims || !resize_) return dims;
+    return resize_(node_, output, slot, std::move(*dims));
+  }
+
   std::optional<Dims> of(std::string_view value) const {
     if (value.empty()) return std::nullopt;
     const Graph* scope = node_.graph().scope_of(value);
@@ -68,6 +75,7 @@ class Shapes {
 
   const Node& node_;
   std::vector<std::string>* free_dims_;
+  const ResizeDims& resize_;
   std::vector<std::string> symbols_;
 };
 
@@ -199,7 +207,8 @@ constexpr std::array kCounted = {
 
 }  // namespace
 
-std::optional<std::optional<std::uint64_t>> node_macs(const Node& node, std::vector<std::string>* free_dims) {
+std::optional<std::optional<std::uint64_t>> node_macs(const Node& node, std::vector<std::string>* free_dims,
+                                                      const ResizeDims& resize) {
   const bool contributed = node.domain() == "com.microsoft";
   if (!contributed && !node.domain().empty()) return std::nullopt;
   const auto entry = std::ranges::find_if(
@@ -207,7 +216,7 @@ std::optional<std::optional<std::uint64_t>> node_macs(const Node& node, std::vec
   if (entry == kCounted.end()) return std::nullopt;
   // Free dimensions are reported only for nodes that could be counted.
   std::vector<std::string> taken;
-  const Shapes shapes(node, &taken);
+  const Shapes shapes(node, &taken, resize);
   Macs macs;
   switch (entry->kind) {
     case Kind::conv:
