@@ -61,12 +61,11 @@ Status NodePatch::set_literal(std::size_t slot, const std::vector<std::int64_t>&
 }
 
 void NodePatch::add_literal(std::size_t slot, const std::vector<std::int64_t>& numbers) {
-  edits.literals.insert_or_assign(slot,
-                                  Tensor::of_int64s({static_cast<std::int64_t>(numbers.size())}, numbers));
+  edits.literals.insert_or_assign(slot, Tensor::of_int64s({static_cast<std::int64_t>(numbers.size())}, numbers));
 }
 
-Status NodePatch::set_shape(
-    std::size_t slot, const std::function<std::optional<std::int64_t>(std::size_t i, std::int64_t old)>& number) {
+Status NodePatch::set_shape(std::size_t slot,
+                            const std::function<std::optional<std::int64_t>(std::size_t i, std::int64_t old)>& number) {
   const Graph& graph = node_.graph();
   if (graph.is_constant(node_.input(slot))) {
     OP_LET(auto numbers, literal(slot));
