@@ -150,7 +150,7 @@ TEST_CASE("A budget is met with as little as possible") {
   CHECK(some.met);
   CHECK(some.kept == Counts{48, 48});  // 144; 160 with more in either
   // The step from 48 to 32 of both reaches 96; what fits is given back.
-  CHECK(selection.kept_within(load(130)).kept == Counts{32, 48});
+  CHECK(selection.kept_within(load(130)).kept == Counts{48, 32});
   const auto all = selection.kept_within(load(10));
   CHECK_FALSE(all.met);
   CHECK(all.kept == Counts{16, 16});
