@@ -102,7 +102,8 @@ class Viewer {
     }
     const auto bias = dims_of(slots_.bias);
     if (!bias) return {};
-    if (bias->size() != 1 || bias->front() != view_.heads * (2 * widths.query + widths.value)) return misfit("the bias");
+    if (bias->size() != 1 || bias->front() != view_.heads * (2 * widths.query + widths.value))
+      return misfit("the bias");
     add_row(slots_.bias, 0, widths, false);
     return {};
   }

@@ -1,9 +1,9 @@
 // The fused attention operators of ONNX Runtime (com.microsoft): where heads lie on the axes of their operands. The
 // dependency rules tie along these axes, and the patcher rewrites the attributes that count them.
 //
-//   MultiHeadAttention(query [B, S, H*d], key [B, L, H*d], value [B, L, H*e], bias [H*d + H*d + H*e], ...) -> [B, S, H*e]
-//   GroupQueryAttention(query [B, S, H*d], key [B, L, K*d], value [B, L, K*d], ...) -> [B, S, H*d]
-//   Attention(x [B, S, D], weights [D, H*d + H*d + H*e], bias [H*d + H*d + H*e], ...) -> [B, S, H*e]
+//   MultiHeadAttention(query [B, S, H*d], key [B, L, H*d], value [B, L, H*e], bias [H*d + H*d + H*e], ...) -> [B, S,
+//   H*e] GroupQueryAttention(query [B, S, H*d], key [B, L, K*d], value [B, L, K*d], ...) -> [B, S, H*d] Attention(x [B,
+//   S, D], weights [D, H*d + H*d + H*e], bias [H*d + H*d + H*e], ...) -> [B, S, H*e]
 //
 // A unit is a key/value head with the H/K query heads that read it. Source: ContribOperators.md of ONNX Runtime 1.21.
 #pragma once
@@ -21,7 +21,7 @@ namespace onnxpress {
 
 // A run of indices of one axis in which unit u owns [start + u * per_unit, start + (u + 1) * per_unit).
 struct HeadRun {
-  bool output = false;    // of the node, else an input
+  bool output = false;  // of the node, else an input
   std::size_t slot = 0;
   std::size_t axis = 0;
   std::int64_t start = 0;

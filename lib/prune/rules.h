@@ -31,6 +31,7 @@ std::span<const OpRule> spatial_rules();
 std::span<const OpRule> reduce_rules();
 std::span<const OpRule> norm_rules();
 std::span<const OpRule> recurrent_rules();
+std::span<const OpRule> attention_rules();
 
 inline constexpr std::string_view kMicrosoft = "com.microsoft";
 

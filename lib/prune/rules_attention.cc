@@ -64,7 +64,7 @@ Status attention(Ties& ties) {
     return dims_of(ties, output ? ties.out(slot) : ties.in(slot));
   });
   if (!view) {
-    ties.fix_all(view.error().message);
+    ties.fix_all(view.error().what);
     return {};
   }
   bool projects = false;

@@ -74,6 +74,8 @@ Status insert_mask(Rewriter& rewriter, const Node& reader, const TensorRef& tens
 Result<Model> without_units(const Model& model, const Graph& graph, const DependencyGraph& dependencies,
                             std::size_t group, std::span<const std::uint32_t> units) {
   OP_LET(const Masks masks, masks_of(graph, dependencies, group, units));
+  if (model.opset() < 7)
+    return fail(Code::unsupported, "masks broadcast, which needs opset 7; the model has opset {}", model.opset());
   Model copy = model.clone();
   Graph& scope = counterpart(copy, graph);
   std::unordered_map<std::string, Node> readers;
@@ -109,14 +111,14 @@ Result<std::vector<std::vector<double>>> unit_losses(const Model& original, cons
   for (const std::size_t group : groups) {
     std::vector<double>& of_group = losses.emplace_back();
     for (std::uint32_t unit = 0; unit < dependencies.groups()[group].units; ++unit) {
-      OP_LET(const Model changed, without_units(model, graph, dependencies, group, {{unit}}));
+      OP_LET(const Model changed, without_units(model, graph, dependencies, group, std::span(&unit, 1)));
       OP_LET(of_group.emplace_back(), output_divergence(original, changed, *context.activations));
       progress.tick();
     }
   }
   if (units > 0)
-    context.journal.note(fmt::format("criterion=loss: {} passes over {}, one for each unit", units,
-                                     context.activations->description()));
+    context.journal.note(
+        fmt::format("criterion=loss: {} passes over {}, one for each unit", units, context.activations->description()));
   return losses;
 }
 

@@ -138,8 +138,8 @@ Result<std::vector<UnitScores>> wide_activation_scores(const ScoreRequest& reque
   for (const UnitGroup* group : groups) {
     readers.push_back(wide_readers(*group, request.graph, nodes));
     for (const WideReader& reader : readers.back())
-      taps.push_back({reader.input, reader.moments.get(),
-                      request.graph.kind() == Graph::Kind::main ? nullptr : &request.graph});
+      taps.push_back(
+          {reader.input, reader.moments.get(), request.graph.kind() == Graph::Kind::main ? nullptr : &request.graph});
   }
   if (taps.empty()) return scores;
   OP_TRY(context.activations->collect(request.model, taps));

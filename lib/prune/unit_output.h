@@ -2,7 +2,8 @@
 // layer that reads it. Its channels are correlated and read by different columns, so that the product of their norms
 // (unit_scores.h), right for one channel, says little of a head.
 //
-//   y = sum over units u of  W_u x_u        score(u) = sqrt(E ||W_u x_u||^2) = sqrt(tr(W_u G_uu W_u^T)),  G_uu = E[x_u x_u^T]
+//   y = sum over units u of  W_u x_u        score(u) = sqrt(E ||W_u x_u||^2) = sqrt(tr(W_u G_uu W_u^T)),  G_uu = E[x_u
+//   x_u^T]
 //
 // W_u are the columns of the reader (W_O of attention) that belong to u. Without gradients the nearest thing to the
 // importance of Michel et al., "Are Sixteen Heads Really Better than One?" (arXiv 1905.10650).

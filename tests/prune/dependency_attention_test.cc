@@ -24,15 +24,14 @@ std::vector<UnitGroup> head_groups(const Model& model) {
 std::map<std::string, std::size_t> slices(const UnitGroup& group) {
   std::map<std::string, std::size_t> result;
   for (const GroupMember& member : group.members)
-    if (member.tensor.is_constant())
-      result[member.tensor.value + "." + std::to_string(member.axis)] = member.per_unit;
+    if (member.tensor.is_constant()) result[member.tensor.value + "." + std::to_string(member.axis)] = member.per_unit;
   return result;
 }
 
 // Every single unit of the one group of heads, cut, must compute what the model with that unit masked computes.
 void require_heads(const std::string& text, std::size_t units, std::int64_t batch_rows = 2,
                    const AttentionShape& shape = {}) {
-  INFO(text);
+  INFO(text.substr(text.find("> { ")));
   const Model model = parse(text);
   const auto dependencies = DependencyGraph::analyze(model.main());
   REQUIRE(dependencies);
@@ -69,8 +68,9 @@ TEST_CASE("Heads of exported attention are units of what makes and reads them") 
   CHECK(groups[0].units == 4);
   CHECK(groups[0].width == 4);
   CHECK(groups[0].approximate.empty());
-  CHECK(slices(groups[0]) == std::map<std::string, std::size_t>{{"wq.1", 4}, {"bq.0", 4}, {"wk.1", 4}, {"bk.0", 4},
-                                                                {"wv.1", 4}, {"bv.0", 4}, {"wo.0", 4}});
+  CHECK(slices(groups[0]) ==
+        std::map<std::string, std::size_t>{
+            {"wq.1", 4}, {"bq.0", 4}, {"wk.1", 4}, {"bk.0", 4}, {"wv.1", 4}, {"bv.0", 4}, {"wo.0", 4}});
 }
 
 TEST_CASE("Heads come out of exported forms and can be cut: separate, biased, rotary") {
@@ -93,8 +93,9 @@ TEST_CASE("Query heads that share keys and values are one unit") {
     require_heads(grouped_attention(repeat), 3);
     const auto groups = head_groups(parse(grouped_attention(repeat)));
     REQUIRE(groups.size() == 1);
-    CHECK(slices(groups[0]) == std::map<std::string, std::size_t>{{"wq.1", 8}, {"bq.0", 8}, {"wk.1", 4}, {"bk.0", 4},
-                                                                  {"wv.1", 4}, {"bv.0", 4}, {"wo.0", 8}});
+    CHECK(slices(groups[0]) ==
+          std::map<std::string, std::size_t>{
+              {"wq.1", 8}, {"bq.0", 8}, {"wk.1", 4}, {"bk.0", 4}, {"wv.1", 4}, {"bv.0", 4}, {"wo.0", 8}});
   }
 }
 
@@ -130,10 +131,11 @@ TEST_CASE("Fused attention: biases of scores have an axis of heads, or one for a
 TEST_CASE("Fused attention with one bias for queries, keys and values") {
   const AttentionShape shape;
   const std::string constants = projections(shape) + ", " + float_tensor("bias", {48}, 9);
-  const std::string text = attention_model(
-      shape, constants,
-      kProjected + "o = com.microsoft.MultiHeadAttention <num_heads = 4> (qp, kp, vp, bias) ym = MatMul(o, wo) "
-                   "y = Add(ym, bo)");
+  const std::string text =
+      attention_model(shape, constants,
+                      kProjected +
+                          "o = com.microsoft.MultiHeadAttention <num_heads = 4> (qp, kp, vp, bias) ym = MatMul(o, wo) "
+                          "y = Add(ym, bo)");
   require_heads(text, 4);
   CHECK(slices(head_groups(parse(text))[0]).at("bias.0") == 12);
 }
@@ -154,17 +156,19 @@ TEST_CASE("Rotary positions as an operator keep heads apart") {
 
 TEST_CASE("Heads stay when a cache of them is handed out") {
   const AttentionShape shape;
-  const std::string text = attention_model(
-      shape, projections(shape),
-      kProjected + "o, pk, pv = com.microsoft.MultiHeadAttention <num_heads = 4> (qp, kp, vp) "
-                   "ym = MatMul(o, wo) y = Add(ym, bo)",
-      "", ", float[N, 4, 3, 4] pk, float[N, 4, 3, 4] pv");
+  const std::string text =
+      attention_model(shape, projections(shape),
+                      kProjected +
+                          "o, pk, pv = com.microsoft.MultiHeadAttention <num_heads = 4> (qp, kp, vp) "
+                          "ym = MatMul(o, wo) y = Add(ym, bo)",
+                      "", ", float[N, 4, 3, 4] pk, float[N, 4, 3, 4] pv");
   const Model model = parse(text);
   CHECK(head_groups(model).empty());
   const auto dependencies = DependencyGraph::analyze(model.main());
   REQUIRE(dependencies);
   bool named = false;
-  for (const BlockedAxis& axis : dependencies->blocked()) named = named || axis.reason.contains("an output of the model");
+  for (const BlockedAxis& axis : dependencies->blocked())
+    named = named || axis.reason.contains("an output of the model");
   CHECK(named);
 }
 

@@ -15,10 +15,9 @@ using namespace onnxpress::testing;
 
 namespace {
 
-const std::string kNetwork =
-    HEAD "g (float[N, 5] x) => (float[N, 3] y) <" + float_tensor("w1", {5, 4}, 1) + ", " + float_tensor("b1", {4}, 2) +
-    ", " + float_tensor("w2", {4, 3}, 3) +
-    "> { a = MatMul(x, w1) h = Add(a, b1) r = Sigmoid(h) y = MatMul(r, w2) }";
+const std::string kNetwork = HEAD "g (float[N, 5] x) => (float[N, 3] y) <" + float_tensor("w1", {5, 4}, 1) + ", " +
+                             float_tensor("b1", {4}, 2) + ", " + float_tensor("w2", {4, 3}, 3) +
+                             "> { a = MatMul(x, w1) h = Add(a, b1) r = Sigmoid(h) y = MatMul(r, w2) }";
 
 std::vector<Batch> samples(unsigned count = 6) {
   std::vector<Batch> all;
@@ -116,5 +115,5 @@ TEST_CASE("Losses need samples, and not too many units") {
   const auto refused = unit_losses(wide, wide, wide.main(), *many, groups, context);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Code::usage);
-  CHECK(refused.error().message.contains("2001"));
+  CHECK(refused.error().what.contains("2001"));
 }

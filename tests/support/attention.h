@@ -29,8 +29,7 @@ inline const std::string kAttentionHead = "<ir_version: 8, opset_import: [\"\": 
 // The model text around the nodes that make y from x; `constants` are initializers without the last comma.
 inline std::string attention_model(const AttentionShape& shape, const std::string& constants, const std::string& nodes,
                                    const std::string& more_inputs = "", const std::string& more_outputs = "") {
-  const std::string type =
-      "float[N, " + std::to_string(shape.sequence) + ", " + std::to_string(shape.model) + "]";
+  const std::string type = "float[N, " + std::to_string(shape.sequence) + ", " + std::to_string(shape.model) + "]";
   return kAttentionHead + "g (" + type + " x" + more_inputs + ") => (" + type + " y" + more_outputs + ") <" +
          constants + "> { " + nodes + " }";
 }
@@ -87,22 +86,23 @@ enum class Unpack { gather, split };
 
 // One projection for the three: [N, S, 3, heads, width], as timm and torchvision have it.
 inline std::string packed_attention(Unpack unpack, const AttentionShape& shape = {}) {
-  std::string constants = float_tensor("w", {shape.model, 3 * shape.queries()}, 1) + ", " +
-                          float_tensor("b", {3 * shape.queries()}, 2) + ", " +
-                          float_tensor("wo", {shape.queries(), shape.model}, 7) + ", " +
-                          float_tensor("bo", {shape.model}, 8) + ", " +
-                          int64_tensor("dims", {0, 0, 3, shape.heads, shape.width});
+  std::string constants =
+      float_tensor("w", {shape.model, 3 * shape.queries()}, 1) + ", " + float_tensor("b", {3 * shape.queries()}, 2) +
+      ", " + float_tensor("wo", {shape.queries(), shape.model}, 7) + ", " + float_tensor("bo", {shape.model}, 8) +
+      ", " + int64_tensor("dims", {0, 0, 3, shape.heads, shape.width});
   std::string nodes = "m = MatMul(x, w) a = Add(m, b) r = Reshape(a, dims) ";
   if (unpack == Unpack::gather) {
     constants += ", int64 zero = {0}, int64 one = {1}, int64 two = {2}";
-    nodes += "t = Transpose <perm = [2, 0, 3, 1, 4]> (r) q = Gather <axis = 0> (t, zero) k = Gather <axis = 0> (t, one) "
-             "v = Gather <axis = 0> (t, two) ";
+    nodes +=
+        "t = Transpose <perm = [2, 0, 3, 1, 4]> (r) q = Gather <axis = 0> (t, zero) k = Gather <axis = 0> (t, one) "
+        "v = Gather <axis = 0> (t, two) ";
   } else {
     constants += ", " + int64_tensor("ones", {1, 1, 1}) + ", " + int64_tensor("axis", {2});
-    nodes += "q0, k0, v0 = Split <axis = 2> (r, ones) "
-             "q1 = Squeeze(q0, axis) q = Transpose <perm = [0, 2, 1, 3]> (q1) "
-             "k1 = Squeeze(k0, axis) k = Transpose <perm = [0, 2, 1, 3]> (k1) "
-             "v1 = Squeeze(v0, axis) v = Transpose <perm = [0, 2, 1, 3]> (v1) ";
+    nodes +=
+        "q0, k0, v0 = Split <axis = 2> (r, ones) "
+        "q1 = Squeeze(q0, axis) q = Transpose <perm = [0, 2, 1, 3]> (q1) "
+        "k1 = Squeeze(k0, axis) k = Transpose <perm = [0, 2, 1, 3]> (k1) "
+        "v1 = Squeeze(v0, axis) v = Transpose <perm = [0, 2, 1, 3]> (v1) ";
   }
   nodes += attend(shape, constants);
   return attention_model(shape, constants, nodes);
@@ -135,8 +135,8 @@ inline std::string grouped_attention(Repeat repeat, const AttentionShape& shape 
 inline std::string rotary_attention(const AttentionShape& shape = {}) {
   std::string constants = projections(shape) + ", " + float_tensor("cos", {shape.sequence, shape.width}, 11) + ", " +
                           float_tensor("sin", {shape.sequence, shape.width}, 12) + ", " + int64_tensor("begin", {0}) +
-                          ", " + int64_tensor("middle", {shape.width / 2}) + ", " +
-                          int64_tensor("end", {shape.width}) + ", " + int64_tensor("last", {3});
+                          ", " + int64_tensor("middle", {shape.width / 2}) + ", " + int64_tensor("end", {shape.width}) +
+                          ", " + int64_tensor("last", {3});
   std::string nodes = kProjected + split_heads(shape, constants);
   for (const std::string t : {"q", "k"})
     nodes += t + "a = Slice(" + t + ", begin, middle, last) " + t + "b = Slice(" + t + ", middle, end, last) " + t +
@@ -162,15 +162,14 @@ inline std::string fused_multi_head(const AttentionShape& shape = {}, const std:
                                     const std::string& more = "") {
   const std::string constants = projections(shape) + more;
   return attention_model(shape, constants,
-                         kProjected + "o = com.microsoft.MultiHeadAttention <num_heads = " +
-                             std::to_string(shape.heads) + "> (qp, kp, vp" + inputs +
-                             ") ym = MatMul(o, wo) y = Add(ym, bo)");
+                         kProjected +
+                             "o = com.microsoft.MultiHeadAttention <num_heads = " + std::to_string(shape.heads) +
+                             "> (qp, kp, vp" + inputs + ") ym = MatMul(o, wo) y = Add(ym, bo)");
 }
 
 // com.microsoft.GroupQueryAttention with rotary positions, on separate or packed projections. The runtime wants heads
 // whose width is a multiple of 16 for these, and one batch row.
-inline std::string fused_grouped(bool packed,
-                                 const AttentionShape& shape = {.heads = 6, .kv_heads = 3, .width = 16}) {
+inline std::string fused_grouped(bool packed, const AttentionShape& shape = {.heads = 6, .kv_heads = 3, .width = 16}) {
   const std::string attributes = "<num_heads = " + std::to_string(shape.heads) +
                                  ", kv_num_heads = " + std::to_string(shape.kv_heads) + ", do_rotary = 1> ";
   const std::string cache = ", int32[1] lengths = {" + std::to_string(shape.sequence - 1) + "}, int32[1] total = {" +
