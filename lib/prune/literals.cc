@@ -5,7 +5,7 @@
 namespace onnxpress {
 namespace {
 
-constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers};
+constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers, attention_patchers};
 
 Patcher find_patcher(const Node& node) {
   static const auto table = [] {

@@ -134,14 +134,13 @@ inline std::string grouped_attention(Repeat repeat, const AttentionShape& shape 
 // Rotary positions, halves of a head turned against each other.
 inline std::string rotary_attention(const AttentionShape& shape = {}) {
   std::string constants = projections(shape) + ", " + float_tensor("cos", {shape.sequence, shape.width}, 11) + ", " +
-                          float_tensor("sin", {shape.sequence, shape.width}, 12) + ", " + int64_tensor("begin", {0}) +
-                          ", " + int64_tensor("middle", {shape.width / 2}) + ", " + int64_tensor("end", {shape.width}) +
-                          ", " + int64_tensor("last", {3});
+                          float_tensor("sin", {shape.sequence, shape.width}, 12) + ", " +
+                          int64_tensor("halves", {shape.width / 2, shape.width / 2});
   std::string nodes = kProjected + split_heads(shape, constants);
   for (const std::string t : {"q", "k"})
-    nodes += t + "a = Slice(" + t + ", begin, middle, last) " + t + "b = Slice(" + t + ", middle, end, last) " + t +
-             "n = Neg(" + t + "b) " + t + "c = Concat <axis = -1> (" + t + "n, " + t + "a) " + t + "x = Mul(" + t +
-             ", cos) " + t + "y = Mul(" + t + "c, sin) " + t + "r = Add(" + t + "x, " + t + "y) ";
+    nodes += t + "a, " + t + "b = Split <axis = 3> (" + t + ", halves) " + t + "n = Neg(" + t + "b) " + t +
+             "c = Concat <axis = -1> (" + t + "n, " + t + "a) " + t + "x = Mul(" + t + ", cos) " + t + "y = Mul(" + t +
+             "c, sin) " + t + "r = Add(" + t + "x, " + t + "y) ";
   nodes += attend(shape, constants, "qr", "kr");
   return attention_model(shape, constants, nodes);
 }
@@ -179,11 +178,11 @@ inline std::string fused_grouped(bool packed, const AttentionShape& shape = {.he
   if (packed) {
     constants = float_tensor("w", {shape.model, shape.queries() + 2 * shape.keys()}, 1) + ", " +
                 float_tensor("wo", {shape.queries(), shape.model}, 7) + cache;
-    nodes = "a = MatMul(x, w) o = com.microsoft.GroupQueryAttention " + attributes +
+    nodes = "a = MatMul(x, w) o, pk, pv = com.microsoft.GroupQueryAttention " + attributes +
             "(a, , , , , lengths, total, cos, sin) y = MatMul(o, wo)";
   } else {
     constants = projections(shape) + cache;
-    nodes = kProjected + "o = com.microsoft.GroupQueryAttention " + attributes +
+    nodes = kProjected + "o, pk, pv = com.microsoft.GroupQueryAttention " + attributes +
             "(qp, kp, vp, , , lengths, total, cos, sin) ym = MatMul(o, wo) y = Add(ym, bo)";
   }
   return attention_model(shape, constants, nodes);
