@@ -65,20 +65,22 @@ std::string done_text(const PassContext& context, std::string_view label) {
 
 // conv1 -> Relu -> conv2, with `hidden` channels between.
 Model chain(std::int64_t hidden, unsigned seed = 1) {
-  return parse(fmt::format("<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,4,6,6] y) <{}, {}, {}>"
-                           "{{ [conv1] a = Conv<pads=[1,1,1,1]>(x, w1, b1)  r = Relu(a)"
-                           "  [conv2] y = Conv<pads=[1,1,1,1]>(r, w2) }}",
-                           float_tensor("w1", {hidden, 3, 3, 3}, seed), float_tensor("b1", {hidden}, seed + 1, 0.1F),
-                           float_tensor("w2", {4, hidden, 3, 3}, seed + 2)));
+  return parse(
+      fmt::format("<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,4,6,6] y) <{}, {}, {}>"
+                  "{{ [conv1] a = Conv<pads=[1,1,1,1]>(x, w1, b1)  r = Relu(a)"
+                  "  [conv2] y = Conv<pads=[1,1,1,1]>(r, w2) }}",
+                  float_tensor("w1", {hidden, 3, 3, 3}, seed), float_tensor("b1", {hidden}, seed + 1, 0.1F),
+                  float_tensor("w2", {4, hidden, 3, 3}, seed + 2)));
 }
 
 // A block on a residual stream of `width`, with `hidden` channels inside.
 Model residual(std::int64_t width, std::int64_t hidden) {
-  return parse(fmt::format("<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,2,6,6] y) <{}, {}, {}, {}>"
-                           "{{ [stem] s = Conv(x, w0)  [conv1] a = Conv<pads=[1,1,1,1]>(s, w1)  r = Relu(a)"
-                           "  [conv2] b = Conv<pads=[1,1,1,1]>(r, w2)  [add] t = Add(s, b)  [head] y = Conv(t, w3) }}",
-                           float_tensor("w0", {width, 3, 1, 1}, 1), float_tensor("w1", {hidden, width, 3, 3}, 2),
-                           float_tensor("w2", {width, hidden, 3, 3}, 3), float_tensor("w3", {2, width, 1, 1}, 4)));
+  return parse(fmt::format(
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,2,6,6] y) <{}, {}, {}, {}>"
+      "{{ [stem] s = Conv(x, w0)  [conv1] a = Conv<pads=[1,1,1,1]>(s, w1)  r = Relu(a)"
+      "  [conv2] b = Conv<pads=[1,1,1,1]>(r, w2)  [add] t = Add(s, b)  [head] y = Conv(t, w3) }}",
+      float_tensor("w0", {width, 3, 1, 1}, 1), float_tensor("w1", {hidden, width, 3, 3}, 2),
+      float_tensor("w2", {width, hidden, 3, 3}, 3), float_tensor("w3", {2, width, 1, 1}, 4)));
 }
 
 std::vector<Batch> images(std::size_t count) {
@@ -120,8 +122,8 @@ TEST_CASE("The channels of least norm go, from all that makes and reads them") {
 
 TEST_CASE("Outputs of the pruned network are those of the original without the units") {
   const Model model = residual(8, 16);
-  for (const Criterion criterion : {Criterion::random, Criterion::l1, Criterion::l2, Criterion::group_l2,
-                                    Criterion::bn_gamma, Criterion::fpgm}) {
+  for (const Criterion criterion :
+       {Criterion::random, Criterion::l1, Criterion::l2, Criterion::group_l2, Criterion::bn_gamma, Criterion::fpgm}) {
     const Pruned pruned = prune(model, {.ratio = 0.5, .criterion = criterion, .round_to = 4});
     CHECK(pruned.changed);
     CHECK(dims_of(pruned.model, "w1") == Dims{8, 4, 3, 3});
@@ -172,10 +174,12 @@ TEST_CASE("Targets are met at or slightly below, or the shortfall is named") {
   const PlanCost before(model, {});
   for (const double target : {0.8, 0.5, 0.3}) {
     const Pruned by_macs = prune(model, {.macs = target, .round_to = 1});
-    const double macs = static_cast<double>(PlanCost(by_macs.model, {}).macs({})) / static_cast<double>(before.macs({}));
+    const double macs =
+        static_cast<double>(PlanCost(by_macs.model, {}).macs({})) / static_cast<double>(before.macs({}));
     CHECK(macs <= target);
     CHECK(macs > target - 0.08);
-    const Pruned by_parameters = prune(model, {.params = target, .scope = StructuredOptions::Scope::global, .round_to = 1});
+    const Pruned by_parameters =
+        prune(model, {.params = target, .scope = StructuredOptions::Scope::global, .round_to = 1});
     const double parameters = static_cast<double>(PlanCost(by_parameters.model, {}).parameters({})) /
                               static_cast<double>(before.parameters({}));
     CHECK(parameters <= target);
@@ -214,8 +218,9 @@ TEST_CASE("Several steps end where one does, in widths") {
 
 TEST_CASE("A network that would not shrink is left as it is") {
   // Each of the two readers would keep another half of the shared weight.
-  const Model model = parse("<ir_version: 8, opset_import: [\"\": 17]> g (float[1,2] x) => (float[1,2] y)"
-                            " <float[2,2] w = {1,2,3,4}> { a = MatMul(x, w)  r = Relu(a)  y = MatMul(r, w) }");
+  const Model model = parse(
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,2] x) => (float[1,2] y)"
+      " <float[2,2] w = {1,2,3,4}> { a = MatMul(x, w)  r = Relu(a)  y = MatMul(r, w) }");
   const Pruned pruned = prune(model, {.ratio = 0.5, .round_to = 1});
   CHECK_FALSE(pruned.changed);
   CHECK(dump(pruned.model) == dump(model));
