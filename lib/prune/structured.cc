@@ -280,10 +280,9 @@ class StructuredPruning {
     if (!proof.unproven.empty())
       context_.journal.note("not proven: " + proof.unproven);
     else
-      context_.journal.note(
-          fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                      "{:.1e} at most",
-                      proof.error));
+      context_.journal.note(fmt::format("proven: relative to the original with these units silent, outputs differ by "
+                                        "{:.1e} at most{}",
+                                        proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
     removal = std::move(proof.removal);
     return {};
   }
