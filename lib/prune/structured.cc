@@ -280,10 +280,9 @@ class StructuredPruning {
     if (!proof.unproven.empty())
       context_.journal.note("not proven: " + proof.unproven);
     else
-      context_.journal.note(
-          fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                      "{:.1e} at most",
-                      proof.error));
+      context_.journal.note(fmt::format("proven: relative to the original with these units silent, outputs differ by "
+                                        "{:.1e} at most{}",
+                                        proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
     removal = std::move(proof.removal);
     return {};
   }
@@ -391,8 +390,8 @@ std::string structured_description() {
          "params= look for the least that meets the target instead. The channels that are left become the nearest "
          "multiple of round_to, because runtimes compute in blocks of 8 or 16; a group that is no wider stays. A ratio "
          "p on all widths leaves about (1-p)^2 of the parameters. The residual stream is a group like any other but "
-         "the one that hurts most; inner=true leaves it whole. only= and skip= name nodes: all units of a node that is "
-         "not selected stay, also those it shares with others.\n\n"
+         "the one that hurts most; inner=true leaves it whole. only= and skip= name nodes: the units "
+         "that a node makes stay when it is not selected.\n\n"
          "Before anything is cut, the original with the chosen units at zero is compared with the narrowed network on "
          "random input; a group that fails is left whole and named. With --data the layers are then fitted to what "
          "the original computes (repair). A model whose file would not shrink is left as it is.";
