@@ -95,31 +95,46 @@ Result<Model> without_units(const Model& model, const Graph& graph, const Depend
   return copy;
 }
 
-Result<std::vector<std::vector<double>>> unit_losses(const Model& original, const Model& model, const Graph& graph,
-                                                     const DependencyGraph& dependencies,
-                                                     std::span<const std::size_t> groups, PassContext& context) {
-  if (context.activations == nullptr) return fail(Code::usage, "criterion=loss needs samples: give --data");
-  std::size_t units = 0;
-  for (const std::size_t group : groups) units += dependencies.groups()[group].units;
+Result<std::vector<double>> unit_losses(const Model& original, const Model& model, const Graph& graph,
+                                        const DependencyGraph& dependencies, std::size_t group,
+                                        Activations& activations) {
+  std::vector<double> losses;
+  const std::size_t units = dependencies.groups()[group].units;
+  Progress progress("units", units);
+  for (std::uint32_t unit = 0; unit < units; ++unit) {
+    OP_LET(const Model changed, without_units(model, graph, dependencies, group, std::span(&unit, 1)));
+    OP_LET(losses.emplace_back(), output_divergence(original, changed, activations));
+    progress.tick();
+  }
+  return losses;
+}
+
+Result<std::vector<UnitScores>> loss_scores(const ScoreRequest& request, PassContext& context,
+                                            std::vector<UnitScores> otherwise) {
+  const GroupList groups = request.list();
+  std::size_t units = 0, passes = 0;
+  for (const UnitGroup* group : groups) units += group->units > 1 ? group->units : 0;
   if (units > kMostUnitLosses)
     return fail(Code::usage,
                 "criterion=loss runs all samples once for each unit, and there are {} units, more than {}: choose "
                 "fewer nodes with only=, or criterion=obs",
                 units, kMostUnitLosses);
-  std::vector<std::vector<double>> losses;
-  Progress progress("units", units);
-  for (const std::size_t group : groups) {
-    std::vector<double>& of_group = losses.emplace_back();
-    for (std::uint32_t unit = 0; unit < dependencies.groups()[group].units; ++unit) {
-      OP_LET(const Model changed, without_units(model, graph, dependencies, group, std::span(&unit, 1)));
-      OP_LET(of_group.emplace_back(), output_divergence(original, changed, *context.activations));
-      progress.tick();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g]->units < 2) continue;
+    auto losses = unit_losses(request.original, request.model, request.graph, request.dependencies, request.groups[g],
+                              *context.activations);
+    if (!losses && losses.error().code == Code::unsupported) {
+      otherwise[g].note = losses.error().what + ": by group_l2";
+      continue;
     }
+    if (!losses) return rethrow(std::move(losses).error());
+    passes += losses->size();
+    otherwise[g] = {std::move(*losses), {}};
   }
-  if (units > 0)
-    context.journal.note(
-        fmt::format("criterion=loss: {} passes over {}, one for each unit", units, context.activations->description()));
-  return losses;
+  if (passes > 0)
+    context.journal.note(fmt::format("criterion=loss: {} passes over {}, one for each unit", passes,
+                                     context.activations->description()));
+  return otherwise;
 }
 
 }  // namespace onnxpress

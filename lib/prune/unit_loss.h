@@ -17,19 +17,24 @@
 #include "base/result.h"
 #include "pass/pass.h"
 #include "prune/dependency.h"
+#include "prune/unit_scores.h"
 
 namespace onnxpress {
 
 inline constexpr std::size_t kMostUnitLosses = 2000;  // passes over the samples that a user is made to wait for
 
-// Of each unit of the groups with these indices in dependencies.groups(), in the same order. `model` is what the units
-// are taken from; it may have lost others already. `original` is what its outputs are compared with; it may be `model`
-// itself. Journals the number of passes. An output that is no longer finite counts as infinitely far.
-// Errors: usage without data or with more than kMostUnitLosses units, unsupported when no weight of a unit is a float,
-// and those of output_divergence().
-Result<std::vector<std::vector<double>>> unit_losses(const Model& original, const Model& model, const Graph& graph,
-                                                     const DependencyGraph& dependencies,
-                                                     std::span<const std::size_t> groups, PassContext& context);
+// Of each unit of dependencies.groups()[group]. `model` is what it is taken from; that may have lost others already.
+// `original` is what its outputs are compared with; it may be `model` itself. An output that is no longer finite counts
+// as infinitely far. Errors: unsupported when no weight of a unit is a float, and those of output_divergence().
+Result<std::vector<double>> unit_losses(const Model& original, const Model& model, const Graph& graph,
+                                        const DependencyGraph& dependencies, std::size_t group,
+                                        Activations& activations);
+
+// criterion=loss: of all groups of the request with more than one unit, in nats, so that groups can be compared. Groups
+// whose units cannot be silenced keep `otherwise`, with a note. Journals the number of passes. Errors: usage for more
+// than kMostUnitLosses units, and those of output_divergence().
+Result<std::vector<UnitScores>> loss_scores(const ScoreRequest& request, PassContext& context,
+                                            std::vector<UnitScores> otherwise);
 
 // `model` with these units of one group silent: a copy with masks. What unit_losses() runs.
 Result<Model> without_units(const Model& model, const Graph& graph, const DependencyGraph& dependencies,

@@ -68,15 +68,19 @@ TEST_CASE("The loss of a unit is the divergence of the network with its slices a
   EngineActivations activations(source, 1, 0);
   PassContext context;
   context.activations = &activations;
-  const std::vector<std::size_t> groups = {hidden_group(*dependencies)};
-  const auto losses = unit_losses(model, model, model.main(), *dependencies, groups, context);
+  const auto losses = loss_scores({.original = model,
+                                   .model = model,
+                                   .graph = model.main(),
+                                   .dependencies = *dependencies,
+                                   .groups = {hidden_group(*dependencies)}},
+                                  context, std::vector<UnitScores>(1));
   REQUIRE(losses);
   REQUIRE(losses->size() == 1);
-  REQUIRE((*losses)[0].size() == 4);
+  REQUIRE((*losses)[0].of_unit.size() == 4);
   for (std::size_t unit = 0; unit < 4; ++unit) {
     const double expected = slow_divergence(model, with_row_of_zeros(model, unit));
     CHECK(expected > 1e-6);
-    CHECK((*losses)[0][unit] == Catch::Approx(expected).epsilon(1e-4));
+    CHECK((*losses)[0].of_unit[unit] == Catch::Approx(expected).epsilon(1e-4));
   }
   REQUIRE(context.journal.entries().size() == 1);
   CHECK(context.journal.entries()[0].text == "criterion=loss: 4 passes over memory, one for each unit");
@@ -95,25 +99,38 @@ TEST_CASE("Units are silent however much the masked network is changed already")
   CHECK(sqnr_db(run_on(by_hand, batch), run_on(*silent, batch)) > 120);
 }
 
-TEST_CASE("Losses need samples, and not too many units") {
-  const Model model = parse(kNetwork);
-  const auto dependencies = DependencyGraph::analyze(model.main());
-  REQUIRE(dependencies);
-  PassContext context;
-  const std::vector<std::size_t> groups = {0};
-  const auto without = unit_losses(model, model, model.main(), *dependencies, groups, context);
-  REQUIRE_FALSE(without);
-  CHECK(without.error().code == Code::usage);
-
+TEST_CASE("Losses of too many units are refused") {
   const Model wide = parse(HEAD "g (float[N, 1] x) => (float[N, 2] y) <" + float_tensor("w1", {1, 2001}, 1) + ", " +
                            float_tensor("w2", {2001, 2}, 3) + "> { h = MatMul(x, w1) y = MatMul(h, w2) }");
   const auto many = DependencyGraph::analyze(wide.main());
   REQUIRE(many);
   MemorySource source(samples());
   EngineActivations activations(source, 1, 0);
+  PassContext context;
   context.activations = &activations;
-  const auto refused = unit_losses(wide, wide, wide.main(), *many, groups, context);
+  const auto refused =
+      loss_scores({.original = wide, .model = wide, .graph = wide.main(), .dependencies = *many, .groups = {0}},
+                  context, std::vector<UnitScores>(1));
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Code::usage);
   CHECK(refused.error().what.contains("2001"));
+}
+
+TEST_CASE("Units that only integers read keep their other scores, with a note") {
+  const Model model = parse(HEAD "g (float[N, 5] x) => (float[N, 3] y) <" + float_tensor("w1", {5, 4}, 1) +
+                            ", int8[4, 3] w2 = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, float s = {0.1}>"
+                            "{ h = MatMul(x, w1) f = DequantizeLinear(w2, s) y = MatMul(h, f) }");
+  const auto dependencies = DependencyGraph::analyze(model.main());
+  REQUIRE(dependencies);
+  REQUIRE(dependencies->groups().size() == 1);
+  MemorySource source(samples());
+  EngineActivations activations(source, 1, 0);
+  PassContext context;
+  context.activations = &activations;
+  const auto scores = loss_scores(
+      {.original = model, .model = model, .graph = model.main(), .dependencies = *dependencies, .groups = {0}}, context,
+      {{{1, 2, 3, 4}, {}}});
+  REQUIRE(scores);
+  INFO((*scores)[0].note);
+  CHECK((*scores)[0].of_unit.size() == 4);
 }
