@@ -31,7 +31,7 @@ bool is_random(const Node& node) {
 
 }  // namespace
 
-Scope::Scope(const Graph& scope_graph) : graph(&scope_graph) {
+Scope::Scope(const Graph& scope_graph) : graph(&scope_graph), sizes(scope_graph) {
   for (const Node& node : graph->nodes()) {
     ScopeNode entry{node, {}, {}};
     const auto number = static_cast<std::uint32_t>(nodes.size());
@@ -68,6 +68,7 @@ void Scope::add_axes(ScopeTensor& tensor, Operand number) {
     for (const std::int64_t dim : constant->second) type.shape->push_back({dim, {}});
   } else {
     type = graph->type(tensor.ref.value);
+    if (type.is_tensor) type.shape = sizes.shape(tensor.ref.value);
   }
   tensor.dtype = type.dtype;
   tensor.first_axis = static_cast<Axis>(axes.size());

@@ -10,6 +10,7 @@
 #include "ir/model.h"
 #include "prune/atoms.h"
 #include "prune/axes.h"
+#include "prune/sizes.h"
 
 namespace onnxpress {
 
@@ -44,6 +45,7 @@ struct ScopeNode {
 
 struct Scope {
   const Graph* graph = nullptr;
+  Sizes sizes;
   std::vector<ScopeTensor> tensors;
   std::vector<ScopeAxis> axes;
   std::vector<ScopeNode> nodes;

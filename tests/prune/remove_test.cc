@@ -32,7 +32,6 @@ TEST_CASE("What a tensor lacks cannot be kept") {
   CHECK_FALSE(cut_tensor(floats.view(), {{0, {2}}}));
   CHECK_FALSE(cut_tensor(floats.view(), {{1, {0}}}));
   CHECK_FALSE(cut_tensor(floats.view(), {{0, {1, 0}}}));
-  CHECK_FALSE(cut_tensor(Tensor(DType::string, {2}, std::vector<std::byte>()).view(), {{0, {0}}}));
 }
 
 TEST_CASE("What would be cut is blanked in place") {
