@@ -110,13 +110,13 @@ class StructuredPruning {
     const double planning = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     log::debug("{} groups analyzed and scored in {:.2f} s", analysis.entries.size(), planning);
     OP_LET(const Plan plan, prove(analysis, selection, step));
-    JournalLines lines;
+    DoneLines lines;
     for (std::size_t i = 0; i < analysis.entries.size(); ++i) {
       const std::size_t gone = removal_of(plan, analysis.entries[i]).size();
       const UnitGroup& group = analysis.group(i);
       const bool last = step == options_.steps;
       if (gone > 0)
-        add_done_lines(group, analysis.graph(i), group.units - gone, lines);
+        lines.add(group, analysis.graph(i), group.units - gone);
       else if (last && group.units == analysis.candidates[i].original && !failed_.contains(key_of(analysis, i)))
         journal_whole(group, analysis.graph(i), selection.why_whole(i, plan.ratio), context_);
     }
@@ -280,14 +280,15 @@ class StructuredPruning {
     if (!proof.unproven.empty())
       context_.journal.note("not proven: " + proof.unproven);
     else
-      context_.journal.note(fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                                        "{:.1e} at most{}",
-                                        proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
+      context_.journal.note(
+          fmt::format("proven: relative to the original with these units silent, outputs differ by "
+                      "{:.1e} at most{}",
+                      proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
     removal = std::move(proof.removal);
     return {};
   }
 
-  Result<bool> remove(const Analysis& analysis, const Plan& plan, const JournalLines& lines) {
+  Result<bool> remove(const Analysis& analysis, const Plan& plan, const DoneLines& lines) {
     bool changed = false;
     KeptAxes kept = kept_;
     for (std::size_t s = 0; s < analysis.scopes.size(); ++s) {
@@ -304,7 +305,7 @@ class StructuredPruning {
       return false;
     }
     kept_ = std::move(kept);
-    for (const auto& [node, text] : lines) context_.done(node, text);
+    lines.journal(context_);
     return changed;
   }
 

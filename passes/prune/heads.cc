@@ -37,7 +37,7 @@ class PruneHeads final : public Pass {
 }  // namespace
 
 PassInfo info_prune_heads() {
-  return describe_pass<PruneHeads, StructuredOptions>({
+  PassInfo info = describe_pass<PruneHeads, StructuredOptions>({
       .summary = "Removes attention heads",
       .description =
           "Reshape(MatMul(x, Wq [256, 256]), [0, 0, 8, 32]), ... => Reshape(MatMul(x, Wq' [256, 192]), [0, 0, 6, 32]), "
@@ -46,15 +46,23 @@ PassInfo info_prune_heads() {
           "\n\nHeads are found by the same dependency graph in whatever form they are written: separate or packed "
           "projections, rotary or relative positions, and com.microsoft Attention, MultiHeadAttention and "
           "GroupQueryAttention, whose num_heads changes. Query heads that share a key/value head go together with it. "
-          "Heads whose keys and values are handed out as a cache stay. A head as wide as round_to or wider is counted "
-          "as a whole; of narrower ones so many stay that their channels make a multiple of it. The scale "
-          "1/sqrt(width of a head) is not changed.",
+          "Heads whose keys and values are handed out as a cache stay. Heads are counted one by one: round_to is 1 "
+          "here, and matters only where it is larger than a head is wide. The scale 1/sqrt(width of a head) is not "
+          "changed.",
       .example = "@clean,prune-heads{ratio=0.25}",
       .references = {"Michel et al., Are Sixteen Heads Really Better than One?, arXiv 1905.10650",
                      "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv 2301.12900"},
       .idempotent = false,
       .lossy = true,
   });
+  info.make_options = [] {
+    auto options = std::make_shared<StructuredOptions>();
+    options->round_to = 1;
+    return options;
+  };
+  for (Field& field : info.options)
+    if (field.key == "round_to") field.fallback = "1";
+  return info;
 }
 
 }  // namespace onnxpress

@@ -89,7 +89,7 @@ TEST_CASE("Heads come out of packed projections") {
 }
 
 TEST_CASE("Query heads that share keys and values are one unit") {
-  for (const Repeat repeat : {Repeat::expand, Repeat::tile, Repeat::gather}) {
+  for (const Repeat repeat : {Repeat::expand, Repeat::tile, Repeat::gather, Repeat::exported}) {
     require_heads(grouped_attention(repeat), 3);
     const auto groups = head_groups(parse(grouped_attention(repeat)));
     REQUIRE(groups.size() == 1);

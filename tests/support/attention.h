@@ -108,7 +108,8 @@ inline std::string packed_attention(Unpack unpack, const AttentionShape& shape =
   return attention_model(shape, constants, nodes);
 }
 
-enum class Repeat { expand, tile, gather };
+// exported: an Expand whose shape torch computes from that of x, behind a choice between -1 and 1.
+enum class Repeat { expand, tile, gather, exported };
 
 // Fewer heads for keys and values, each read by several query heads.
 inline std::string grouped_attention(Repeat repeat, const AttentionShape& shape = {.heads = 6, .kv_heads = 3}) {
@@ -120,12 +121,22 @@ inline std::string grouped_attention(Repeat repeat, const AttentionShape& shape 
     constants += ", " + int64_tensor("from", from);
     nodes += "kr = Gather <axis = 1> (k, from) vr = Gather <axis = 1> (v, from) ";
   } else {
-    const std::string op = repeat == Repeat::expand ? "Expand" : "Tile";
+    const std::string op = repeat == Repeat::tile ? "Tile" : "Expand";
+    const std::string times = repeat == Repeat::exported ? "chosen" : "times";
     constants += ", " + int64_tensor("axis", {2}) + ", " + int64_tensor("times", {1, 1, shape.repeats(), 1, 1}) + ", " +
                  int64_tensor("all", {-1, shape.heads, shape.sequence, shape.width});
+    if (repeat == Repeat::exported) {
+      constants += ", " + int64_tensor("kv", {shape.kv_heads}) + ", " + int64_tensor("repeats", {shape.repeats()}) +
+                   ", " + int64_tensor("rest", {shape.sequence, shape.width}) + ", " + int64_tensor("minus", {-1});
+      nodes +=
+          "n = Shape <start = 0, end = 1> (x) joined = Concat <axis = 0> (n, kv, repeats, rest) "
+          "flat = Reshape(joined, minus) length = Shape(flat) "
+          "ones = ConstantOfShape <value = int64[1] {1}> (length) free = Mul(ones, minus) "
+          "test = Equal(flat, free) chosen = Where(test, ones, flat) ";
+    }
     for (const std::string t : {"k", "v"})
-      nodes += t + "u = Unsqueeze(" + t + ", axis) " + t + "e = " + op + "(" + t + "u, times) " + t + "r = Reshape(" +
-               t + "e, all) ";
+      nodes += t + "u = Unsqueeze(" + t + ", axis) " + t + "e = " + op + "(" + t + "u, " + times + ") " + t +
+               "r = Reshape(" + t + "e, all) ";
   }
   nodes += attend(shape, constants, "q", "kr", "vr");
   return attention_model(shape, constants, nodes);
