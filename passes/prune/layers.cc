@@ -126,11 +126,12 @@ class DepthPruning {
     return remaining();
   }
 
-  // Nothing the user has excluded is removed.
+  // No layer the user has excluded is removed. Constants go by what reads them.
   bool selected(const Candidate& candidate) {
     return std::ranges::all_of(candidate.blocks, [&](const ResidualBlock& block) {
-      return context_.selected(block.add) &&
-             std::ranges::all_of(block.nodes, [&](const Node& node) { return context_.selected(node); });
+      return context_.selected(block.add) && std::ranges::all_of(block.nodes, [&](const Node& node) {
+               return node.is("Constant") || context_.selected(node);
+             });
     });
   }
 
