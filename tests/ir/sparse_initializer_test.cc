@@ -82,7 +82,12 @@ TEST_CASE("sparse initializers: written, counted to the byte, seen again, run") 
 }
 
 TEST_CASE("sparse initializers raise the IR version to the first that has them") {
-  Model model = parse("<ir_version: 4, opset_import: [\"\": 11]> g (float[2] x) => (float[2] y) { y = Add(x, w) }");
+  Model model = parse(
+      "<ir_version: 4, opset_import: [\"\": 11]> g (float[2] x) => (float[2] y) <float[2] w = {0, 1}> { y = Add(x, w) "
+      "}");
+  Rewriter rewriter(model.main());
+  rewriter.remove_initializer(model.main().initializer("w"));
+  REQUIRE(rewriter.commit());
   SparseInitializerWriter writer(model);
   const std::vector<float> one = {1};
   const std::vector<std::uint32_t> position = {1};
