@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
 
 #include "base/result.h"
 #include "pass/options.h"
@@ -38,13 +39,18 @@ struct StructuredOptions {
   double max_ratio = 0.9;      // of one group
   std::int64_t min_keep = 1;   // units of a group
   std::int64_t steps = 1;      // scores are taken anew after each
+  bool inner = false;          // only units inside blocks: what residual additions tie together stays whole
   bool allow_normalized = false;
   RepairOptions repair = {};
 
   static void describe(Schema<StructuredOptions>& schema);
 };
 
-// Prunes the groups of these kinds in the main graph and in bodies.
+// What the passes that take these options have to say about them, for their descriptions.
+std::string structured_description();
+
+// Prunes the groups of these kinds in the main graph and in bodies. Errors: usage for options that contradict each
+// other or need samples when there are none; those of the weights, the samples, the proof and the repair.
 Result<Outcome> prune_structured(Model& model, PassContext& context, const StructuredOptions& options,
                                  const std::set<UnitKind>& kinds);
 
