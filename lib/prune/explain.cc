@@ -104,7 +104,7 @@ std::vector<BlockedAxis> find_blocked(const Scope& scope, const Ties& ties, cons
   for (const ScopeNode& entry : scope.nodes) {
     if (!is_linear_op(entry.node)) continue;
     for (const Operand operand : entry.in) {
-      if (operand == kNone || !ties.constant(operand)) continue;
+      if (operand == kNone) continue;
       for (std::uint32_t i = 0; i < scope.tensors[operand].rank; ++i) {
         const Axis axis = scope.axis(operand, i);
         const std::size_t fixed = fixed_count(scope, ties, axis);

@@ -32,6 +32,10 @@ std::span<const OpRule> reduce_rules();
 std::span<const OpRule> norm_rules();
 std::span<const OpRule> recurrent_rules();
 
+// Whether the first output has the shape of the first input, or of all inputs broadcast.
+bool is_unary(const Node& node);
+bool is_broadcast(const Node& node);
+
 inline constexpr std::string_view kMicrosoft = "com.microsoft";
 
 }  // namespace onnxpress

@@ -126,6 +126,12 @@ const auto kRules = [] {
 
 }  // namespace
 
+bool is_unary(const Node& node) { return find_rule(node) == unary; }
+bool is_broadcast(const Node& node) {
+  const Rule rule = find_rule(node);
+  return rule == broadcast || rule == bias_gelu || rule == prelu;
+}
+
 std::span<const OpRule> elementwise_rules() { return kRules; }
 
 }  // namespace onnxpress

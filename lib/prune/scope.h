@@ -10,6 +10,7 @@
 #include "ir/model.h"
 #include "prune/atoms.h"
 #include "prune/axes.h"
+#include "prune/sizes.h"
 
 namespace onnxpress {
 
@@ -59,8 +60,8 @@ struct Scope {
   std::string axis_text(Axis axis) const;
 
  private:
-  Operand add(const TensorRef& ref, std::uint32_t node);
-  void add_axes(ScopeTensor& tensor, Operand number);
+  Operand add(const Sizes& sizes, const TensorRef& ref, std::uint32_t node);
+  void add_axes(const Sizes& sizes, ScopeTensor& tensor, Operand number);
   void mark_fixed();
   void mark_derived();
 };

@@ -32,11 +32,20 @@ std::optional<std::size_t> length(const Graph& graph, std::string_view value) {
   return static_cast<std::size_t>(*type.dim(0));
 }
 
+// Before an Expand exporters write  Where(Equal(shape, -1), 1, shape): the shape itself.
+std::string behind_choice(const Graph& graph, std::string_view value) {
+  const Node where = graph.producer(value);
+  if (!where || !where.is("Where")) return std::string(value);
+  const Node test = graph.producer(where.input(0));
+  const bool same = test && test.is("Equal") && (test.input(0) == where.input(2) || test.input(1) == where.input(2));
+  return std::string(same ? where.input(2) : value);
+}
+
 }  // namespace
 
 std::vector<ShapeSource> shape_sources(const Node& node, std::size_t slot) {
   const Graph& graph = node.graph();
-  const std::string_view value = node.input(slot);
+  const std::string value = behind_choice(graph, node.input(slot));
   const auto count = length(graph, value);
   if (graph.is_constant(value)) return std::vector(count.value_or(0), ShapeSource::literal);
   const Node producer = graph.producer(value);

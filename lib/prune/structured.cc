@@ -108,7 +108,7 @@ class StructuredPruning {
     const UnitSelection selection(analysis.candidates,
                                   {options_.scope, options_.round_to, options_.max_ratio, options_.min_keep});
     const double planning = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    log::info("{} groups analyzed and scored in {:.2f} s", analysis.entries.size(), planning);
+    log::debug("{} groups analyzed and scored in {:.2f} s", analysis.entries.size(), planning);
     OP_LET(const Plan plan, prove(analysis, selection, step));
     JournalLines lines;
     for (std::size_t i = 0; i < analysis.entries.size(); ++i) {
@@ -280,10 +280,9 @@ class StructuredPruning {
     if (!proof.unproven.empty())
       context_.journal.note("not proven: " + proof.unproven);
     else
-      context_.journal.note(
-          fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                      "{:.1e} at most",
-                      proof.error));
+      context_.journal.note(fmt::format("proven: relative to the original with these units silent, outputs differ by "
+                                        "{:.1e} at most{}",
+                                        proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
     removal = std::move(proof.removal);
     return {};
   }

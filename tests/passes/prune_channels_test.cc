@@ -13,10 +13,10 @@ namespace {
 
 const char* const kChain = HEAD
     "g (float[1,1,2,2] x) => (float[1,1,2,2] y) <float[4,1,1,1] w1 = {1, 9, 2, 8}, float[4] b1 = {1, 2, 3, 4},"
-    " float[1,4,1,1] w2 = {1, 9, 2, 8}> { [conv1] a = Conv(x, w1, b1)  r = Relu(a)  [conv2] y = Conv(r, w2) }";
+    " float[1,4,1,1] w2 = {1, 9, 2, 8}> { a = Conv(x, w1, b1)  r = Relu(a)  y = Conv(r, w2) }";
 const char* const kHalf = HEAD
     "g (float[1,1,2,2] x) => (float[1,1,2,2] y) <float[2,1,1,1] w1 = {9, 8}, float[2] b1 = {2, 4},"
-    " float[1,2,1,1] w2 = {9, 8}> { [conv1] a = Conv(x, w1, b1)  r = Relu(a)  [conv2] y = Conv(r, w2) }";
+    " float[1,2,1,1] w2 = {9, 8}> { a = Conv(x, w1, b1)  r = Relu(a)  y = Conv(r, w2) }";
 
 PassContext run_in(Model& model, std::string_view pipeline) {
   PassContext context;
@@ -46,17 +46,17 @@ TEST_CASE("prune-channels leaves what is too narrow, not selected or guarded") {
   require_untouched(kChain, "prune-channels{round_to=1 ratio=0}");
   require_untouched(kChain, "prune-channels{round_to=1 min_keep=4}");
   require_untouched(kChain, "prune-channels{round_to=1 max_ratio=0.2}");
-  require_untouched(kChain, "prune-channels{round_to=1 skip=conv1}");
-  require_untouched(kChain, "prune-channels{round_to=1 only=conv2}");
-  require_rewrite(kChain, "prune-channels{round_to=1 only=conv1}", kHalf);
+  require_untouched(kChain, R"(prune-channels{round_to=1 skip="Conv->a"})");
+  require_untouched(kChain, R"(prune-channels{round_to=1 only="Conv->y"})");
+  require_rewrite(kChain, R"(prune-channels{round_to=1 only="Conv->a"})", kHalf);
 }
 
 TEST_CASE("prune-channels says what blocks a weight") {
   Model model = parse(HEAD
                       "g (float[1,1,2,2] x) => (float[1,4,2,2] y) <float[4,1,1,1] w1 = {1, 9, 2, 8}>"
-                      "{ [conv1] a = Conv(x, w1)  y = Softmax<axis=1>(a) }");
+                      "{ a = Conv(x, w1)  y = Softmax<axis=1>(a) }");
   const PassContext context = run_in(model, "prune-channels{round_to=1}");
-  CHECK(skip_reason(context, "conv1").contains("blocked by Softmax"));
+  CHECK(skip_reason(context, "Conv->a").contains("blocked by Softmax"));
 }
 
 TEST_CASE("prune-channels: a shared weight, one that is also an input, one that is also an output") {
@@ -98,7 +98,7 @@ TEST_CASE("prune-channels: half precision, depthwise, concatenation, normalizati
   Model depthwise = parse("<ir_version: 8, opset_import: [\"\": 17]> g (float[1,2,4,4] x) => (float[1,2,4,4] y) <" +
                           float_tensor("w1", {8, 2, 1, 1}, 1) + ", " + float_tensor("d", {8, 1, 3, 3}, 2) + ", " +
                           float_tensor("w2", {2, 8, 1, 1}, 3) +
-                          "> { a = Conv(x, w1)  r = Relu(a)  [dw] m = Conv<group=8, pads=[1,1,1,1]>(r, d)"
+                          "> { a = Conv(x, w1)  r = Relu(a)  m = Conv<group=8, pads=[1,1,1,1]>(r, d)"
                           "  y = Conv(m, w2) }");
   run_in(depthwise, "prune-channels{round_to=4}");
   CHECK(dims_of(depthwise, "d") == Dims{4, 1, 3, 3});

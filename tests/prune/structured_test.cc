@@ -6,6 +6,7 @@
 #include "engine/ort_model.h"
 #include "engine/session.h"
 #include "io/check.h"
+#include "ir/rewriter.h"
 #include "prune/unit_cost.h"
 #include "support/journal.h"
 #include "support/memory_source.h"
@@ -67,8 +68,8 @@ std::string done_text(const PassContext& context, std::string_view label) {
 Model chain(std::int64_t hidden, unsigned seed = 1) {
   return parse(
       fmt::format("<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,4,6,6] y) <{}, {}, {}>"
-                  "{{ [conv1] a = Conv<pads=[1,1,1,1]>(x, w1, b1)  r = Relu(a)"
-                  "  [conv2] y = Conv<pads=[1,1,1,1]>(r, w2) }}",
+                  "{{ a = Conv<pads=[1,1,1,1]>(x, w1, b1)  r = Relu(a)"
+                  "  y = Conv<pads=[1,1,1,1]>(r, w2) }}",
                   float_tensor("w1", {hidden, 3, 3, 3}, seed), float_tensor("b1", {hidden}, seed + 1, 0.1F),
                   float_tensor("w2", {4, hidden, 3, 3}, seed + 2)));
 }
@@ -77,8 +78,8 @@ Model chain(std::int64_t hidden, unsigned seed = 1) {
 Model residual(std::int64_t width, std::int64_t hidden) {
   return parse(fmt::format(
       "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,3,6,6] x) => (float[N,2,6,6] y) <{}, {}, {}, {}>"
-      "{{ [stem] s = Conv(x, w0)  [conv1] a = Conv<pads=[1,1,1,1]>(s, w1)  r = Relu(a)"
-      "  [conv2] b = Conv<pads=[1,1,1,1]>(r, w2)  [add] t = Add(s, b)  [head] y = Conv(t, w3) }}",
+      "{{ s = Conv(x, w0)  a = Conv<pads=[1,1,1,1]>(s, w1)  r = Relu(a)"
+      "  b = Conv<pads=[1,1,1,1]>(r, w2)  t = Add(s, b)  y = Conv(t, w3) }}",
       float_tensor("w0", {width, 3, 1, 1}, 1), float_tensor("w1", {hidden, width, 3, 3}, 2),
       float_tensor("w2", {width, hidden, 3, 3}, 3), float_tensor("w3", {2, width, 1, 1}, 4)));
 }
@@ -113,11 +114,11 @@ TEST_CASE("The channels of least norm go, from all that makes and reads them") {
   const auto before = model.main().initializer("b1").read(), after = pruned.model.main().initializer("b1").read();
   CHECK(after->as<float>()[0] == before->as<float>()[0]);
   CHECK(after->as<float>()[1] == before->as<float>()[3]);
-  CHECK(done_text(pruned.context, "conv1") == "4 -> 2 channels (group conv1)");
-  CHECK(done_text(pruned.context, "conv2") == "reads 2 of 4 channels (group conv1)");
-  CHECK(has_note(pruned.context, "parameters 256 -> 130"));
+  CHECK(done_text(pruned.context, "Conv->a") == "4 -> 2 channels (group Conv->a)");
+  CHECK(done_text(pruned.context, "Conv->y") == "reads 2 of 4 channels (group Conv->a)");
+  CHECK(has_note(pruned.context, "parameters 256 -> 128"));
   CHECK(has_note(pruned.context, "proven"));
-  CHECK_FALSE(skip_reason(pruned.context, "conv2").empty());  // its outputs are those of the graph
+  CHECK_FALSE(skip_reason(pruned.context, "Conv->y").empty());  // its outputs are those of the graph
 }
 
 TEST_CASE("Outputs of the pruned network are those of the original without the units") {
@@ -138,13 +139,13 @@ TEST_CASE("inner=true leaves what residual additions tie together") {
   const Pruned pruned = prune(residual(8, 16), {.ratio = 0.5, .round_to = 4, .inner = true});
   CHECK(dims_of(pruned.model, "w1") == Dims{8, 8, 3, 3});
   CHECK(dims_of(pruned.model, "w0") == Dims{8, 3, 1, 1});
-  CHECK(skip_reason(pruned.context, "stem").contains("residual additions tie them together"));
+  CHECK(skip_reason(pruned.context, "Conv->s").contains("residual additions tie them together"));
 }
 
 TEST_CASE("A node that is not selected keeps its units, and all that is tied to them stays") {
   const Model model = residual(8, 16);
   Selection selection;
-  selection.skip.push_back(*Selector::parse("stem"));
+  selection.skip.push_back(*Selector::parse("Conv->s"));
   Pruned out{.model = model.clone()};
   out.context.selections.push_back(&selection);
   const auto outcome = prune_structured(out.model, out.context, {.ratio = 0.5, .round_to = 1}, kAll);
@@ -152,20 +153,20 @@ TEST_CASE("A node that is not selected keeps its units, and all that is tied to 
   CHECK(outcome->changed);
   CHECK(dims_of(out.model, "w0") == Dims{8, 3, 1, 1});
   CHECK(dims_of(out.model, "w1") == Dims{8, 8, 3, 3});
-  CHECK_FALSE(skip_reason(out.context, "stem").empty());
+  CHECK_FALSE(skip_reason(out.context, "Conv->s").empty());
 }
 
 TEST_CASE("Kinds that a pass does not take are left, with a reason") {
   const Pruned pruned = prune(chain(8), {.ratio = 0.5, .round_to = 1}, {}, {UnitKind::neurons});
   CHECK_FALSE(pruned.changed);
-  CHECK(skip_reason(pruned.context, "conv1").contains("this pass prunes other kinds of units"));
+  CHECK(skip_reason(pruned.context, "Conv->a").contains("this pass prunes other kinds of units"));
 }
 
 TEST_CASE("Groups that round_to leaves whole say so") {
   const Pruned pruned = prune(chain(8), {});
   CHECK_FALSE(pruned.changed);
   CHECK(dump(pruned.model) == dump(chain(8)));
-  CHECK(skip_reason(pruned.context, "conv1").contains("8 channels: no multiple of 16 below"));
+  CHECK(skip_reason(pruned.context, "Conv->a").contains("8 channels: no multiple of 16 below"));
   CHECK(dims_of(prune(chain(40), {.ratio = 0.3}).model, "w1") == Dims{32, 3, 3, 3});
 }
 
@@ -268,12 +269,12 @@ TEST_CASE("With samples the layers behind are repaired") {
 TEST_CASE("Networks in bodies are pruned as well") {
   const Model model = parse(fmt::format(
       "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,4] x, bool c) => (float[1,2] y) {{ y = If(c) <"
-      "then_branch = t () => (float[1,2] p) <{}, {}> {{ [up] h = MatMul(x, u)  r = Relu(h)  [down] p = MatMul(r, d) }},"
+      "then_branch = t () => (float[1,2] p) <{}, {}> {{ h = MatMul(x, u)  r = Relu(h)  p = MatMul(r, d) }},"
       "else_branch = e () => (float[1,2] q) <{}> {{ q = MatMul(x, v) }} > }}",
       float_tensor("u", {4, 16}, 1), float_tensor("d", {16, 2}, 2), float_tensor("v", {4, 2}, 3)));
   const Pruned pruned = prune(model, {.ratio = 0.5, .round_to = 4});
   CHECK(pruned.changed);
-  CHECK(done_text(pruned.context, "up") == "16 -> 8 neurons (group up)");
+  CHECK(done_text(pruned.context, "MatMul->h") == "16 -> 8 neurons (group MatMul->h)");
 }
 
 }  // namespace onnxpress::testing
