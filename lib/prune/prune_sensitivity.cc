@@ -135,16 +135,20 @@ class Measuring {
   std::vector<double> ratios_;
 };
 
-// Largest share of the part at which the divergence is at most `limit`. The curve never falls.
+// Largest share of the part at which the divergence is at most `limit`. The curve never falls; between two ratios it is
+// a power of the ratio, below the first its square.
 double share_within(const PruneSensitivity& part, double limit) {
   double share = 0, below = 0;
   for (const PruneEffect& effect : part.effects) {
     const double divergence = std::max(effect.divergence, below);
-    if (divergence > limit)
-      return std::isfinite(divergence) ? share + (effect.ratio - share) * (limit - below) / (divergence - below)
-                                       : share;
-    share = effect.ratio;
-    below = divergence;
+    if (divergence <= limit) {
+      share = effect.ratio;
+      below = divergence;
+      continue;
+    }
+    if (!std::isfinite(divergence)) return share;
+    if (below == 0) return share + (effect.ratio - share) * std::sqrt(limit / divergence);
+    return share * std::pow(effect.ratio / share, std::log(limit / below) / std::log(divergence / below));
   }
   return share;
 }
