@@ -69,11 +69,10 @@ std::string pass_text(const PruneSensitivityTable& table) {
       if (skips.size() < kSkips && worst(*part) >= 0) skips.push_back(pattern_text(*part));
     return fmt::format("prune-channels{{ratio={} skip=[{}]}}", number_text(share), join(skips, ","));
   }
-  const std::vector<double> shares = equal_divergence_shares(table, share);
+  const std::vector<double> shares = least_divergence_shares(table, share);
   std::vector<std::string> layers;
   for (std::size_t i = 0; i < shares.size(); ++i)
-    layers.push_back(quote_if_needed(
-        fmt::format("{}={}", pattern_of(table.parts[i].name), number_text(std::floor(1000 * shares[i]) / 1000))));
+    layers.push_back(quote_if_needed(fmt::format("{}={}", pattern_of(table.parts[i].name), number_text(shares[i]))));
   return fmt::format("prune-magnitude{{sparsity={} layers=[{}]}}", number_text(share), join(layers, ","));
 }
 
@@ -105,8 +104,7 @@ std::string prune_sensitivity_text(const PruneSensitivityResult& result, const s
   for (const PruneSensitivity& part : table.parts)
     if (!part.refusal.empty()) out += fmt::format("{}: {}\n", one_line(part.name), one_line(part.refusal));
   out += units ? "\nThe worst groups left whole:\n"
-               : fmt::format("\n{} of all weights, every layer at the same divergence:\n",
-                             percent_text(median(table.ratios)));
+               : fmt::format("\n{} of all weights, where it costs least:\n", percent_text(median(table.ratios)));
   const std::string line = (pipeline.empty() ? "" : pipeline + ",") + pass_text(table);
   return out + (markdown ? "  `" : "  ") + one_line(line) + (markdown ? "`\n" : "\n");
 }
@@ -123,7 +121,7 @@ std::string prune_sensitivity_json(const PruneSensitivityResult& result) {
                {"parameters", table.parameters},
                {"ratios", table.ratios},
                {"parts", Json::array()}};
-  const std::vector<double> shares = equal_divergence_shares(table, median(table.ratios));
+  const std::vector<double> shares = least_divergence_shares(table, median(table.ratios));
   for (std::size_t i = 0; i < table.parts.size(); ++i) {
     const PruneSensitivity& part = table.parts[i];
     Json effects = Json::array();
@@ -138,7 +136,7 @@ std::string prune_sensitivity_json(const PruneSensitivityResult& result) {
                              {"size", part.size},
                              {"effects", std::move(effects)},
                              {"refusal", part.refusal},
-                             {"equal_divergence", shares[i]}});
+                             {"suggested", shares[i]}});
   }
   // Names from a file need not be UTF-8, JSON has to be.
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";

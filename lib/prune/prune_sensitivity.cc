@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "calib/divergence.h"
 #include "ir/rewriters.h"
+#include "num/knapsack.h"
 #include "num/select.h"
 #include "prune/prunable.h"
 #include "prune/remove.h"
@@ -135,22 +136,22 @@ class Measuring {
   std::vector<double> ratios_;
 };
 
-// Largest share of the part at which the divergence is at most `limit`. The curve never falls; between two ratios it is
-// a power of the ratio, below the first its square.
-double share_within(const PruneSensitivity& part, double limit) {
-  double share = 0, below = 0;
+// Divergence of the part at a share, up to its largest ratio: it never falls; between two ratios it is a power of the
+// share, below the first its square.
+double divergence_at(const PruneSensitivity& part, double share) {
+  double before = 0, below = 0;
   for (const PruneEffect& effect : part.effects) {
     const double divergence = std::max(effect.divergence, below);
-    if (divergence <= limit) {
-      share = effect.ratio;
+    if (share >= effect.ratio) {
+      before = effect.ratio;
       below = divergence;
       continue;
     }
-    if (!std::isfinite(divergence)) return share;
-    if (below == 0) return share + (effect.ratio - share) * std::sqrt(limit / divergence);
-    return share * std::pow(effect.ratio / share, std::log(limit / below) / std::log(divergence / below));
+    if (share <= before || divergence == below) return below;
+    if (below == 0) return divergence * std::pow(share / effect.ratio, 2);
+    return below * std::pow(share / before, std::log(divergence / below) / std::log(effect.ratio / before));
   }
-  return share;
+  return share <= before ? below : std::numeric_limits<double>::infinity();
 }
 
 }  // namespace
@@ -169,31 +170,24 @@ Result<PruneSensitivityTable> measure_prune_sensitivity(const Model& model, Pass
   return method == PruneMethod::magnitude ? measuring.magnitude() : measuring.channels();
 }
 
-std::vector<double> equal_divergence_shares(const PruneSensitivityTable& table, double share) {
-  const auto shares = [&](double limit) {
-    std::vector<double> found;
-    for (const PruneSensitivity& part : table.parts) found.push_back(share_within(part, limit));
-    return found;
-  };
-  const auto total = [&](const std::vector<double>& found) {
-    double gone = 0, all = 0;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      gone += found[i] * static_cast<double>(table.parts[i].size);
-      all += static_cast<double>(table.parts[i].size);
+std::vector<double> least_divergence_shares(const PruneSensitivityTable& table, double share) {
+  constexpr int kSteps = 50;  // of a share
+  std::vector<KnapsackItem> items;
+  double budget = 0;
+  for (const PruneSensitivity& part : table.parts) {
+    const auto size = static_cast<double>(part.size);
+    KnapsackItem& item = items.emplace_back();
+    for (int step = 0; step <= kSteps; ++step) {
+      const double gone = static_cast<double>(step) / kSteps, loss = divergence_at(part, gone);
+      if (std::isfinite(loss)) item.push_back({.cost = std::llround(size * (1 - gone)), .loss = loss});
     }
-    return all == 0 ? 1 : gone / all;
-  };
-  double low = 0, high = 0;
-  for (const PruneSensitivity& part : table.parts)
-    for (const PruneEffect& effect : part.effects)
-      if (std::isfinite(effect.divergence)) high = std::max(high, effect.divergence);
-  if (total(shares(high)) <= share) return shares(high);
-  constexpr int kHalvings = 100;
-  for (int i = 0; i < kHalvings; ++i) {
-    const double middle = low + (high - low) / 2;
-    (total(shares(middle)) <= share ? low : high) = middle;
+    budget += size * (1 - share);
   }
-  return shares(low);
+  if (items.empty()) return {};
+  std::vector<double> shares;
+  for (const std::size_t step : solve_knapsack(items, std::llround(budget)).choice)
+    shares.push_back(static_cast<double>(step) / kSteps);
+  return shares;
 }
 
 }  // namespace onnxpress

@@ -50,8 +50,9 @@ struct PruneSensitivityTable {
 Result<PruneSensitivityTable> measure_prune_sensitivity(const Model& model, PassContext& context, PruneMethod method,
                                                         std::vector<double> ratios, Activations& compare_on);
 
-// For each part the share that brings all of them to the same divergence, so that together, by size, `share` goes.
-// Between the measured ratios divergence is taken as a power of the ratio. No part gives more than the largest ratio.
-std::vector<double> equal_divergence_shares(const PruneSensitivityTable& table, double share);
+// For each part the share, in steps of 2 %, so that together, by size, `share` goes and the divergences add up to as
+// little as possible (an exact knapsack). Between the measured ratios divergence is taken as a power of the ratio. No
+// part gives more than its largest ratio; when that is not enough, each gives what it can.
+std::vector<double> least_divergence_shares(const PruneSensitivityTable& table, double share);
 
 }  // namespace onnxpress
