@@ -61,7 +61,7 @@ def main():
         model = network(args.layers, args.size)
         onnx.save(model, full)
         subprocess.run([args.onnxpress, "-q", "compress", full, "-o", pruned, "-p", f"prune-channels{{macs={args.macs}}}"],
-                       check=True)
+                       check=True, stdout=subprocess.DEVNULL)
         share = macs(onnx.load(pruned)) / macs(model)
         sessions = [ort.session(path, args.threads, spinning=False) for path in (full, pruned)]
     feed = {"x0": np.random.default_rng(2).standard_normal((1, CHANNELS, args.size, args.size), np.float32)}

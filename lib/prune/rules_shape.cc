@@ -137,10 +137,21 @@ class Segments {
   std::size_t x_begin_ = 0, y_begin_ = 0, x_end_ = 0, y_end_ = 0;
 };
 
+// Numbers that are known, though computed, count as literals: fold_known_sizes() makes them such before a cut.
+std::vector<ShapeSource> sources_of(const Ties& ties, std::size_t slot) {
+  std::vector<ShapeSource> sources = shape_sources(ties.node(), slot);
+  const SizeList known = ties.scope().sizes.integers(ties.node().input(slot));
+  if (!known) return sources;
+  sources.resize(known->size(), ShapeSource::unknown);
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    if ((*known)[i].value) sources[i] = ShapeSource::literal;
+  return sources;
+}
+
 // What is computed in ways that do not follow a cut: those axes of the output stay.
 void check_target(Ties& ties, std::size_t slot) {
   const Operand y = ties.out(0);
-  const auto sources = shape_sources(ties.node(), slot);
+  const auto sources = sources_of(ties, slot);
   const auto rank = ties.rank(y);
   if (rank && sources.size() != static_cast<std::size_t>(*rank)) {
     ties.fix_operand(y, "its shape is computed at run time; run @clean first");
@@ -213,7 +224,7 @@ Status expand(Ties& ties) {
     ties.fix_all("its shape is computed at run time; run @clean first");
     return {};
   }
-  const auto sources = shape_sources(ties.node(), 1);
+  const auto sources = sources_of(ties, 1);
   for (std::int64_t i = 1; i <= *out_rank; ++i) {
     const Axis from = i <= *rank ? ties.axis(x, -i) : kNone, to = ties.axis(y, -i);
     const std::size_t number = sources.size() - static_cast<std::size_t>(i);

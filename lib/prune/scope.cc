@@ -31,14 +31,13 @@ bool is_random(const Node& node) {
 
 }  // namespace
 
-Scope::Scope(const Graph& scope_graph) : graph(&scope_graph) {
-  const Sizes sizes(scope_graph);
+Scope::Scope(const Graph& scope_graph) : graph(&scope_graph), sizes(scope_graph) {
   for (const Node& node : graph->nodes()) {
     ScopeNode entry{node, {}, {}};
     const auto number = static_cast<std::uint32_t>(nodes.size());
-    for (std::size_t i = 0; i < node.input_count(); ++i) entry.in.push_back(add(sizes, input_ref(node, i), number));
+    for (std::size_t i = 0; i < node.input_count(); ++i) entry.in.push_back(add(input_ref(node, i), number));
     for (std::size_t i = 0; i < node.output_count(); ++i) {
-      entry.out.push_back(add(sizes, output_ref(node, i), number));
+      entry.out.push_back(add(output_ref(node, i), number));
       if (entry.out.back() != kNone) tensors[entry.out.back()].node = number;
     }
     nodes.push_back(std::move(entry));
@@ -47,19 +46,19 @@ Scope::Scope(const Graph& scope_graph) : graph(&scope_graph) {
   mark_derived();
 }
 
-Operand Scope::add(const Sizes& sizes, const TensorRef& ref, std::uint32_t node) {
+Operand Scope::add(const TensorRef& ref, std::uint32_t node) {
   if (ref.value.empty()) return kNone;
   const auto [at, fresh] = by_ref.try_emplace(ref, static_cast<Operand>(tensors.size()));
   if (!fresh) return at->second;
   ScopeTensor tensor;
   tensor.ref = ref;
   if (ref.is_constant()) tensor.node = node;
-  add_axes(sizes, tensor, at->second);
+  add_axes(tensor, at->second);
   tensors.push_back(std::move(tensor));
   return at->second;
 }
 
-void Scope::add_axes(const Sizes& sizes, ScopeTensor& tensor, Operand number) {
+void Scope::add_axes(ScopeTensor& tensor, Operand number) {
   ValueType type;
   if (tensor.ref.is_constant()) {
     const auto constant = graph->constant_type(tensor.ref.value);

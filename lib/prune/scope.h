@@ -45,6 +45,7 @@ struct ScopeNode {
 
 struct Scope {
   const Graph* graph = nullptr;
+  Sizes sizes;
   std::vector<ScopeTensor> tensors;
   std::vector<ScopeAxis> axes;
   std::vector<ScopeNode> nodes;
@@ -60,8 +61,8 @@ struct Scope {
   std::string axis_text(Axis axis) const;
 
  private:
-  Operand add(const Sizes& sizes, const TensorRef& ref, std::uint32_t node);
-  void add_axes(const Sizes& sizes, ScopeTensor& tensor, Operand number);
+  Operand add(const TensorRef& ref, std::uint32_t node);
+  void add_axes(ScopeTensor& tensor, Operand number);
   void mark_fixed();
   void mark_derived();
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <utility>
 
 #include "base/log.h"
 #include "prune/proof.h"
@@ -76,6 +77,10 @@ class StructuredPruning {
   Result<Outcome> run() {
     OP_TRY(check_options());
     before_ = totals_of(model_);
+    if (options_.macs && before_.macs == 0) {
+      context_.journal.warning("macs= has nothing to go by: no layer has multiply-accumulates in known shapes");
+      return Outcome{};
+    }
     bytes_ = constant_bytes(model_);
     bool changed = false;
     for (std::int64_t step = 1; step <= options_.steps; ++step) {
@@ -105,19 +110,19 @@ class StructuredPruning {
   Result<bool> prune_step(std::int64_t step) {
     const auto start = std::chrono::steady_clock::now();
     OP_LET(Analysis analysis, analyze(step));
-    const UnitSelection selection(analysis.candidates,
-                                  {options_.scope, options_.round_to, options_.max_ratio, options_.min_keep});
+    freeze_growing(analysis, step);
+    const UnitSelection selection = select(analysis);
     const double planning = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     log::debug("{} groups analyzed and scored in {:.2f} s", analysis.entries.size(), planning);
     OP_LET(const Plan plan, prove(analysis, selection, step));
-    JournalLines lines;
+    DoneLines lines;
     for (std::size_t i = 0; i < analysis.entries.size(); ++i) {
       const std::size_t gone = removal_of(plan, analysis.entries[i]).size();
       const UnitGroup& group = analysis.group(i);
       const bool last = step == options_.steps;
       if (gone > 0)
-        add_done_lines(group, analysis.graph(i), group.units - gone, lines);
-      else if (last && group.units == analysis.candidates[i].original && !failed_.contains(key_of(analysis, i)))
+        lines.add(group, analysis.graph(i), group.units - gone);
+      else if (last && group.units == analysis.candidates[i].original && !whole_.contains(key_of(analysis, i)))
         journal_whole(group, analysis.graph(i), selection.why_whole(i, plan.ratio), context_);
     }
     if (lines.empty()) return false;
@@ -160,7 +165,7 @@ class StructuredPruning {
                          .graph = *scope.graph,
                          .dependencies = scope.dependencies,
                          .groups = {},
-                         .criterion = options_.criterion,
+                         .criterion = Criterion::group_l2,
                          .positions = static_cast<std::size_t>(options_.repair.positions),
                          .most = most_share()};
     const auto& groups = scope.dependencies.groups();
@@ -172,7 +177,7 @@ class StructuredPruning {
         journal_whole(groups[g], *scope.graph, why, context_);
     }
     if (request.groups.empty()) return {};
-    OP_LET(std::vector<UnitScores> scores, score_units(request, context_));
+    OP_LET(std::vector<UnitScores> scores, scores_for(request));
     std::map<std::string, std::size_t> notes;
     for (std::size_t i = 0; i < request.groups.size(); ++i) {
       analysis.entries.push_back({s, request.groups[i]});
@@ -185,11 +190,23 @@ class StructuredPruning {
                                      .width = std::max<std::size_t>(group.width, 1),
                                      .scores = std::move(scores[i].of_unit),
                                      .pattern = group_pattern(group, *scope.graph),
-                                     .frozen = failed_.contains(key)});
+                                     .frozen = whole_.contains(key)});
     }
     for (const auto& [note, count] : notes)
       if (step == 1) context_.journal.note(fmt::format("{} of {} groups: {}", count, request.groups.size(), note));
     return {};
+  }
+
+  Result<std::vector<UnitScores>> scores_for(ScoreRequest& request) {
+    const bool automatic = options_.criterion == Criterion::automatic;
+    if (!automatic) request.criterion = options_.criterion;
+    if (automatic && context_.activations != nullptr && !unrunnable_) request.criterion = Criterion::obs;
+    auto scores = score_units(request, context_);
+    if (scores || !automatic || scores.error().code != Code::engine) return scores;
+    unrunnable_ = true;
+    context_.journal.warning("scored by group_l2, as the samples cannot be run: " + scores.error().text());
+    request.criterion = Criterion::group_l2;
+    return score_units(request, context_);
   }
 
   // A model that nothing can run is pruned all the same, unless the user insists.
@@ -212,10 +229,42 @@ class StructuredPruning {
     return {&analysis.graph(entry), {first.tensor, first.axis}};
   }
 
+  UnitSelection select(const Analysis& analysis) const {
+    return UnitSelection(analysis.candidates,
+                         {options_.scope, options_.round_to, options_.max_ratio, options_.min_keep});
+  }
+
+  // The share that is to be gone after this step.
+  double ratio_after(std::int64_t step) const {
+    return options_.ratio.value_or(0.5) * static_cast<double>(step) / static_cast<double>(options_.steps);
+  }
+
+  // The copies that readers of a shared constant need for themselves can outweigh what a group gives.
+  void freeze_growing(Analysis& analysis, std::int64_t step) {
+    const PlanCost cost(model_, analysis.scoped());
+    Counts kept = select(analysis).kept(ratio_after(step));
+    std::uint64_t parameters = cost.parameters(kept);
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      const std::size_t units = analysis.group(i).units;
+      if (kept[i] == units) continue;
+      const std::size_t fewer = std::exchange(kept[i], units);
+      const std::uint64_t without = cost.parameters(kept);
+      if (without > parameters) {
+        kept[i] = fewer;
+        continue;
+      }
+      parameters = without;
+      analysis.candidates[i].frozen = true;
+      whole_.insert(key_of(analysis, i));
+      journal_whole(analysis.group(i), analysis.graph(i),
+                    "copies of the constants it shares with others would take as much as it gives", context_);
+    }
+  }
+
   // How much of the original is to be left after this step, and what that takes.
   Plan choose(const Analysis& analysis, const UnitSelection& selection, std::int64_t step) const {
     const double done = static_cast<double>(step) / static_cast<double>(options_.steps);
-    Plan plan{.removals = {}, .ratio = targeted() ? 1 : options_.ratio.value_or(0.5) * done};
+    Plan plan{.removals = {}, .ratio = targeted() ? 1 : ratio_after(step)};
     Counts kept;
     if (targeted()) {
       const PlanCost cost(model_, analysis.scoped());
@@ -254,16 +303,15 @@ class StructuredPruning {
     UnitSelection selection = first;
     for (int attempt = 1;; ++attempt) {
       Plan plan = choose(analysis, selection, step);
-      const std::size_t failed = failed_.size();
+      const std::size_t failed = whole_.size();
       for (std::size_t s = 0; s < analysis.scopes.size(); ++s) {
         const bool any = std::ranges::any_of(plan.removals[s], [](const Indices& units) { return !units.empty(); });
         if (any) OP_TRY(prove_scope(analysis, s, plan.removals[s]));
       }
-      if (failed_.size() == failed || !targeted() || attempt == kAttempts) return plan;
+      if (whole_.size() == failed || !targeted() || attempt == kAttempts) return plan;
       for (std::size_t i = 0; i < analysis.entries.size(); ++i)
-        analysis.candidates[i].frozen = failed_.contains(key_of(analysis, i));
-      selection = UnitSelection(analysis.candidates,
-                                {options_.scope, options_.round_to, options_.max_ratio, options_.min_keep});
+        analysis.candidates[i].frozen = whole_.contains(key_of(analysis, i));
+      selection = select(analysis);
     }
   }
 
@@ -273,21 +321,22 @@ class StructuredPruning {
     for (const Proof::Failure& failure : proof.failures) {
       const UnitGroup& group = scope.dependencies.groups()[failure.group];
       const GroupMember& member = group.members.front();
-      failed_.insert({scope.graph, {member.tensor, member.axis}});
+      whole_.insert({scope.graph, {member.tensor, member.axis}});
       context_.journal.warning(fmt::format("group {} was not pruned: {}", group.name, failure.reason));
       journal_whole(group, *scope.graph, failure.reason, context_);
     }
     if (!proof.unproven.empty())
       context_.journal.note("not proven: " + proof.unproven);
     else
-      context_.journal.note(fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                                        "{:.1e} at most{}",
-                                        proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
+      context_.journal.note(
+          fmt::format("proven: relative to the original with these units silent, outputs differ by "
+                      "{:.1e} at most{}",
+                      proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
     removal = std::move(proof.removal);
     return {};
   }
 
-  Result<bool> remove(const Analysis& analysis, const Plan& plan, const JournalLines& lines) {
+  Result<bool> remove(const Analysis& analysis, const Plan& plan, const DoneLines& lines) {
     bool changed = false;
     KeptAxes kept = kept_;
     for (std::size_t s = 0; s < analysis.scopes.size(); ++s) {
@@ -304,7 +353,7 @@ class StructuredPruning {
       return false;
     }
     kept_ = std::move(kept);
-    for (const auto& [node, text] : lines) context_.done(node, text);
+    lines.journal(context_);
     return changed;
   }
 
@@ -332,70 +381,13 @@ class StructuredPruning {
   Model original_;
   Totals before_;
   std::uint64_t bytes_ = 0;
+  bool unrunnable_ = false;                // the samples, by the runtime
   KeptAxes kept_;                          // of the main graph, in terms of original_
   std::map<GroupKey, std::size_t> units_;  // of each group when it was first seen
-  std::set<GroupKey> failed_;              // the proof
+  std::set<GroupKey> whole_;               // groups that stay so: the proof failed, or they would not save anything
 };
 
 }  // namespace
-
-void StructuredOptions::describe(Schema<StructuredOptions>& schema) {
-  const Range share{0, 1};
-  schema
-      .add("ratio", &StructuredOptions::ratio,
-           "share of the units that goes: of every group, or with another scope of all that compete; 0.5 without any "
-           "target",
-           share)
-      .add("macs", &StructuredOptions::macs, "target: at most this share of the multiply-accumulates is left", share)
-      .add("params", &StructuredOptions::params, "target: at most this share of the parameters is left", share)
-      .add("criterion", &StructuredOptions::criterion,
-           {{"random", Criterion::random},
-            {"l1", Criterion::l1},
-            {"l2", Criterion::l2},
-            {"group_l2", Criterion::group_l2},
-            {"bn_gamma", Criterion::bn_gamma},
-            {"fpgm", Criterion::fpgm},
-            {"activation", Criterion::activation},
-            {"obs", Criterion::obs},
-            {"loss", Criterion::loss}},
-           "how much a unit matters; activation, obs and loss need --data")
-      .add("scope", &StructuredOptions::scope,
-           {{"local", Scope::local}, {"global", Scope::global}, {"isomorphic", Scope::isomorphic}},
-           "units compete within their group, with all others, or with those of groups built alike")
-      .add("round_to", &StructuredOptions::round_to,
-           "what is left of a group's channels becomes the nearest multiple: runtimes compute in blocks", {1, 4096})
-      .add("max_ratio", &StructuredOptions::max_ratio, "at most this share of one group goes", share)
-      .add("min_keep", &StructuredOptions::min_keep, "at least so many units of a group stay", {1, {}})
-      .add("steps", &StructuredOptions::steps, "prune little by little, with new scores (and repair) each time",
-           {1, 100})
-      .add("inner", &StructuredOptions::inner,
-           "prune only inside blocks: units that residual additions tie together all stay")
-      .add("allow_normalized", &StructuredOptions::allow_normalized,
-           "also units that a LayerNormalization and its kin normalize over: its statistics change")
-      .add_part(&StructuredOptions::repair);
-}
-
-std::string structured_description() {
-  return "A dependency graph over every index of every axis finds which slices of which weights have to go together: "
-         "these are the units, and units of the same footprint form a group (`onnxpress groups` lists them and what "
-         "blocks the rest). criterion scores the units: random, l1 and l2 (norm of the slices that make a unit), "
-         "group_l2 (with those that read it), bn_gamma (scale of the normalization behind), fpgm (distance to the "
-         "other "
-         "units), and with data activation (its root mean square times the norm of what reads it), obs (what the "
-         "layers "
-         "that read it lose when they are refitted) and loss (divergence of the outputs without it; slow). Each weight "
-         "counts relative to its mean.\n\n"
-         "ratio takes that share of every group (scope=local) or of all groups by score over the group's mean "
-         "(scope=global, guarded by max_ratio and min_keep; scope=isomorphic within groups built alike). macs= and "
-         "params= look for the least that meets the target instead. The channels that are left become the nearest "
-         "multiple of round_to, because runtimes compute in blocks of 8 or 16; a group that is no wider stays. A ratio "
-         "p on all widths leaves about (1-p)^2 of the parameters. The residual stream is a group like any other but "
-         "the one that hurts most; inner=true leaves it whole. only= and skip= name nodes: the units "
-         "that a node makes stay when it is not selected.\n\n"
-         "Before anything is cut, the original with the chosen units at zero is compared with the narrowed network on "
-         "random input; a group that fails is left whole and named. With --data the layers are then fitted to what "
-         "the original computes (repair). A model whose file would not shrink is left as it is.";
-}
 
 Result<Outcome> prune_structured(Model& model, PassContext& context, const StructuredOptions& options,
                                  const std::set<UnitKind>& kinds) {

@@ -18,6 +18,7 @@ namespace onnxpress {
 struct StructuredOptions {
   // How much a unit matters.
   enum class Criterion {
+    automatic,   // obs with data, else group_l2
     random,      // drawn with the seed
     l1,          // mean over its slices of sum |w|
     l2,          // mean over the slices that make it of ||w||_2
@@ -33,7 +34,7 @@ struct StructuredOptions {
   std::optional<double> ratio = {};  // of the units of every group (local), or of all of them; 0.5 without a target
   std::optional<double> macs = {};   // target: at most this share of the multiply-accumulates
   std::optional<double> params = {};
-  Criterion criterion = Criterion::group_l2;
+  Criterion criterion = Criterion::automatic;
   Scope scope = Scope::local;
   std::int64_t round_to = 16;  // what is left of a group's channels is a multiple of it
   double max_ratio = 0.9;      // of one group

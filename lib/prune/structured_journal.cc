@@ -81,18 +81,32 @@ std::string group_pattern(const UnitGroup& group, const Graph& graph) {
   return join(parts, " ");
 }
 
-void add_done_lines(const UnitGroup& group, const Graph& graph, std::size_t kept, JournalLines& lines) {
+void DoneLines::add(const UnitGroup& group, const Graph& graph, std::size_t kept) {
   const GroupNodes nodes = group_nodes(group, graph);
   const std::string words = unit_words(group);
   for (const Node& node : nodes.makers) {
     const std::string others = names(nodes.makers, node);
-    lines.emplace_back(node, fmt::format("{} -> {} {} (group {}{}{})", group.units, kept, words, group.name,
-                                         others.empty() ? "" : ", with " + others,
-                                         group.approximate.empty() ? "" : "; approximate: " + group.approximate));
+    makers_.emplace_back(node, fmt::format("{} -> {} {} (group {}{}{})", group.units, kept, words, group.name,
+                                           others.empty() ? "" : ", with " + others,
+                                           group.approximate.empty() ? "" : "; approximate: " + group.approximate));
   }
-  for (const Node& node : nodes.readers)
-    if (!std::ranges::contains(nodes.makers, node))
-      lines.emplace_back(node, fmt::format("reads {} of {} {} (group {})", kept, group.units, words, group.name));
+  for (const Node& node : nodes.readers) {
+    if (std::ranges::contains(nodes.makers, node)) continue;
+    auto reads = std::ranges::find(readers_, node, &Reads::node);
+    if (reads == readers_.end()) reads = readers_.insert(reads, {.node = node, .words = words, .group = group.name});
+    ++reads->groups;
+    reads->kept += kept;
+    reads->units += group.units;
+  }
+}
+
+void DoneLines::journal(PassContext& context) const {
+  for (const auto& [node, text] : makers_) context.done(node, text);
+  for (const Reads& reads : readers_) {
+    const std::string more = reads.groups > 1 ? fmt::format(" and {} more", reads.groups - 1) : "";
+    context.done(reads.node, fmt::format("reads {} of {} {} (group {}{})", reads.kept, reads.units, reads.words,
+                                         reads.group, more));
+  }
 }
 
 void journal_blocked(const DependencyGraph& dependencies, PassContext& context) {

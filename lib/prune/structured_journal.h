@@ -25,9 +25,23 @@ bool is_residual_stream(const UnitGroup& group, const Graph& graph);
 // Kind of op and role of every constant member, sorted: groups built alike have the same.
 std::string group_pattern(const UnitGroup& group, const Graph& graph);
 
-// One line for each node of a group that keeps `kept` of its units. They are added to the journal once it is sure.
-using JournalLines = std::vector<std::pair<Node, std::string>>;
-void add_done_lines(const UnitGroup& group, const Graph& graph, std::size_t kept, JournalLines& lines);
+// What is to be said of nodes that lose units, collected until it is sure: one line per group for what makes units, one
+// for all that a node reads.
+class DoneLines {
+ public:
+  void add(const UnitGroup& group, const Graph& graph, std::size_t kept);
+  bool empty() const { return makers_.empty() && readers_.empty(); }
+  void journal(PassContext& context) const;
+
+ private:
+  struct Reads {
+    Node node;
+    std::size_t groups = 0, kept = 0, units = 0;
+    std::string words, group;  // of the first
+  };
+  std::vector<std::pair<Node, std::string>> makers_;
+  std::vector<Reads> readers_;
+};
 // "blocked by ..." for every weight axis that has to stay.
 void journal_blocked(const DependencyGraph& dependencies, PassContext& context);
 void journal_whole(const UnitGroup& group, const Graph& graph, const std::string& why, PassContext& context);

@@ -64,13 +64,26 @@ std::optional<std::int64_t> Ties::size(Axis axis) const {
 }
 
 Result<std::optional<std::vector<std::int64_t>>> Ties::literal(std::size_t slot) const {
-  if (in(slot) == kNone || !scope_.tensors[in(slot)].ref.is_constant()) return std::nullopt;
+  if (in(slot) == kNone) return std::nullopt;
+  if (!scope_.tensors[in(slot)].ref.is_constant()) return computed_literal(node().input(slot));
   auto tensor = scope_.graph->constant(node().input(slot));
   if (!tensor) return rethrow(std::move(tensor).error(), "node " + node().label());
   if (!*tensor || !(is_integer((*tensor)->dtype()) || (*tensor)->dtype() == DType::boolean))
     return fail(Code::bad_input, "node {}: input {} must hold integers", node().label(), slot);
   OP_LET(std::vector<std::int64_t> values, to_int64s((*tensor)->view()));
   return std::optional(std::move(values));
+}
+
+// Numbers that are computed, but from nothing that changes between runs.
+std::optional<std::vector<std::int64_t>> Ties::computed_literal(std::string_view value) const {
+  const SizeList sizes = scope_.sizes.integers(value);
+  if (!sizes) return std::nullopt;
+  std::vector<std::int64_t> numbers;
+  for (const Dim& dim : *sizes) {
+    if (!dim.value) return std::nullopt;
+    numbers.push_back(*dim.value);
+  }
+  return numbers;
 }
 
 std::optional<std::int64_t> Ties::axis_attr(std::string_view key, std::int64_t fallback, Operand operand) const {

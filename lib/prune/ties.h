@@ -64,7 +64,7 @@ class Ties {
   Axis axis(Operand operand, std::int64_t position) const;  // negative counts from the end; kNone when there is none
   std::optional<std::int64_t> size(Axis axis) const;
   const Scope& scope() const { return scope_; }
-  // The integers of a constant input; none when it is absent or not constant.
+  // The integers of an input that is constant, or computed but always the same; none when it is absent or neither.
   Result<std::optional<std::vector<std::int64_t>>> literal(std::size_t slot) const;
   // attribute `key` as an axis of `operand`, not negative; none when it is out of range or the rank is not known
   std::optional<std::int64_t> axis_attr(std::string_view key, std::int64_t fallback, Operand operand) const;
@@ -98,6 +98,7 @@ class Ties {
   void origin(Axis axis, AxisOrigin origin);
 
  private:
+  std::optional<std::vector<std::int64_t>> computed_literal(std::string_view value) const;
   Atoms::Atom atom(Axis axis, std::int64_t index) const {
     return scope_.axes[axis].first + static_cast<Atoms::Atom>(index);
   }

@@ -225,7 +225,7 @@ TEST_CASE("A network that would not shrink is left as it is") {
   const Pruned pruned = prune(model, {.ratio = 0.5, .round_to = 1});
   CHECK_FALSE(pruned.changed);
   CHECK(dump(pruned.model) == dump(model));
-  CHECK(has_note(pruned.context, "the file would not become smaller"));
+  CHECK(skip_reason(pruned.context, "MatMul->a").contains("copies of the constants it shares"));
   for (const JournalEntry& entry : pruned.context.journal.entries()) CHECK_FALSE(entry.done);
 }
 
