@@ -106,13 +106,23 @@ TEST_CASE("prune-sparsegpt makes up for the other branch of an Add") {
   const std::string text = HEAD "g (float[n, 12] x) => (float[n, 12] y) <" + weights +
                            "> { a = MatMul(x, W0) r = Relu(a) b = MatMul(r, W1) s = Relu(b) c = MatMul(s, W2) "
                            "y = Add(c, r) }";
+  // Few things lie behind the inputs, so that what the first layer loses can be told from what it keeps.
+  const auto sample = [](unsigned seed) {
+    const auto noise = random_floats(16, seed);
+    std::vector<float> x;
+    for (std::size_t i = 0; i < 12; ++i)
+      x.push_back(noise[12 + i % 4] * (1 + static_cast<float>(i) / 8) + 0.1F * noise[i]);
+    return Batch{.inputs = {{"x", Tensor::of_floats({1, 12}, x)}}, .labels = {}, .samples = 1};
+  };
   std::vector<Batch> samples, others;
-  for (unsigned n = 0; n < 200; ++n) samples.push_back(random_batch("x", {1, 12}, n));
-  for (unsigned n = 1000; n < 1100; ++n) others.push_back(random_batch("x", {1, 12}, n));
+  for (unsigned n = 0; n < 200; ++n) samples.push_back(sample(n));
+  for (unsigned n = 1000; n < 1100; ++n) others.push_back(sample(n));
   const auto quality = [&](const std::string& residual) {
     Model model = parse(text);
     PassContext context;
-    CHECK(repair(model, "prune-sparsegpt{min_elements=0 residual=" + residual + "}", context, samples).changed);
+    CHECK(repair(model, "prune-sparsegpt{min_elements=0 sparsity=0.25 layers=[\"*->a=0.8\"] residual=" + residual + "}",
+                 context, samples)
+              .changed);
     double error = 0;
     for (const Batch& batch : others) {
       const auto want = run_on(parse(text), batch), got = run_on(model, batch);
@@ -120,7 +130,7 @@ TEST_CASE("prune-sparsegpt makes up for the other branch of an Add") {
     }
     return error;
   };
-  CHECK(quality("true") < quality("false"));
+  CHECK(quality("true") < 0.9 * quality("false"));
 }
 
 TEST_CASE("prune-sparsegpt says what it leaves") {
