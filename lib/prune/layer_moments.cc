@@ -43,6 +43,14 @@ Gram difference(const Gram& u, const Gram& v, const Gram& cross) {
   return out;
 }
 
+// Sum of the squares of all outputs, about their means.
+double power_of(const Gram& gram) {
+  double power = 0;
+  for (std::size_t c = 0; c < gram.shape.outputs; ++c)
+    power += std::max(0.0, gram.yy[c] - gram.y[c] * gram.y[c] / static_cast<double>(gram.rows));
+  return power;
+}
+
 // Outputs without the bias that is added behind the node.
 void take_off(Gram& gram, std::span<const double> bias) {
   const std::size_t k = gram.shape.length, per_group = gram.shape.outputs_per_group();
@@ -65,6 +73,7 @@ Result<LayerMoments> moments_of(const SparseLayer& layer, Sums& sums) {
   if (!out.trouble.empty()) return out;
   out.fitted = sums.plain.fitted();
   out.held_out = sums.plain.held_out();
+  out.power = power_of(*out.fitted);
   if (!sums.residual) return out;
   auto& [values, sum, other, cross] = *sums.residual;
   if (!sum.finish().empty() || !other.finish().empty() || !cross.finish().empty()) return out;
@@ -72,6 +81,7 @@ Result<LayerMoments> moments_of(const SparseLayer& layer, Sums& sums) {
       !same_rows(*out.held_out, sum.held_out(), other.held_out()) || cross.fitted().rows != out.fitted->rows ||
       cross.held_out().rows != out.held_out->rows)
     return out;
+  out.power = power_of(sum.fitted());
   Gram fitted = difference(sum.fitted(), other.fitted(), cross.fitted());
   Gram held_out = difference(sum.held_out(), other.held_out(), cross.held_out());
   if (layer.linear.bias_node && layer.linear.bias_node != layer.node()) {

@@ -166,8 +166,7 @@ class PruneSparseGpt final : public Pass {
     std::vector<KnapsackItem> items;
     std::int64_t weights = 0;
     const auto work = [&](std::span<const SparseLayer> group) -> Result<bool> {
-      OP_LET(std::vector<LayerMoments> moments,
-             collect_moments(context, original, original, group, positions(), false));
+      OP_LET(std::vector<LayerMoments> moments, collect_moments(context, original, original, group, positions(), true));
       for (std::size_t i = 0; i < group.size(); ++i) {
         OP_LET(KnapsackItem item, curve(group[i], moments[i], grid, context));
         weights += item.front().cost;
@@ -185,7 +184,7 @@ class PruneSparseGpt final : public Pass {
     return shares;
   }
 
-  // Of each share in the grid the weights that stay and the relative error.
+  // Of each share in the grid the weights that stay and the error relative to what it ends up in.
   Result<KnapsackItem> curve(const SparseLayer& layer, const LayerMoments& moments, std::span<const double> grid,
                              PassContext& context) const {
     KnapsackItem item;
@@ -196,7 +195,8 @@ class PruneSparseGpt final : public Pass {
       OP_LET(errors, sparsity_errors(layer, rows, *moments.fitted, grid, settings(context)));
     }
     for (std::size_t i = 0; i < grid.size(); ++i)
-      item.push_back({size - static_cast<std::int64_t>(fraction_of(grid[i], layer.size())), std::max(errors[i], 0.0)});
+      item.push_back({size - static_cast<std::int64_t>(fraction_of(grid[i], layer.size())),
+                      moments.power > 0 ? std::max(errors[i], 0.0) / moments.power : 0});
     return item;
   }
 
