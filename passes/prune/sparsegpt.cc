@@ -21,6 +21,7 @@
 #include "pass/pass.h"
 #include "prune/layer_moments.h"
 #include "prune/prunable.h"
+#include "prune/repair.h"
 #include "prune/sparse_layer.h"
 #include "prune/sparse_prune.h"
 
@@ -36,8 +37,8 @@ struct Options {
   MaskSearch search = MaskSearch::automatic;
   double damping = 0.01;
   std::int64_t block = 128;
-  std::int64_t positions = 64;
   bool residual = true;
+  RepairOptions repair = {};
 };
 
 std::string decibel(double relative_error) {
@@ -60,10 +61,9 @@ class PruneSparseGpt final : public Pass {
         .add("damping", &Options::damping, "added to the diagonal of H while weights are chosen, over its mean",
              {1e-6, {}})
         .add("block", &Options::block, "columns of a block of the sweep", {1, {}})
-        .add("positions", &Options::positions, "output positions of a sample that are looked at, drawn with the seed",
-             {1, {}})
         .add("residual", &Options::residual,
-             "a layer whose output is added to another branch makes up for the errors of that branch as well");
+             "a layer whose output is added to another branch makes up for the errors of that branch as well")
+        .add_part(&Options::repair);
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -86,6 +86,7 @@ class PruneSparseGpt final : public Pass {
                                                         }));
       outcome.changed |= changed;
     }
+    if (outcome.changed) OP_TRY(repair_pruned(model, original, {}, /*keep_zeros=*/true, context, options_.repair));
     return outcome;
   }
 
@@ -99,7 +100,7 @@ class PruneSparseGpt final : public Pass {
     };
   }
 
-  std::size_t positions() const { return static_cast<std::size_t>(options_.positions); }
+  std::size_t positions() const { return static_cast<std::size_t>(options_.repair.positions); }
 
   SparsePruneSettings settings(const PassContext& context) const {
     return {.share = options_.target.sparsity,
