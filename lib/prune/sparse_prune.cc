@@ -282,19 +282,9 @@ Result<SparsePruneResult> sparsify(const SparseLayer& layer, const LayerRows& ro
   return best_rows(problem, masks_of(result.weight, problem.k), fitted, held_out, result.weight, settings.jobs);
 }
 
-Result<SparsePruneResult> refit_rows(const SparseLayer& layer, const LayerRows& rows, const Gram& fitted,
-                                     const Gram& held_out, unsigned jobs) {
-  const Problem problem(layer, rows);
-  return best_rows(problem, masks_of(rows.weight, problem.k), fitted, held_out, {}, jobs);
-}
-
 Result<std::vector<double>> sparsity_errors(const SparseLayer& layer, const LayerRows& rows, const Gram& gram,
                                             std::span<const double> shares, const SparsePruneSettings& settings) {
   const Problem problem(layer, rows);
-  double power = 0;
-  for (std::size_t c = 0; c < gram.shape.outputs; ++c)
-    power += std::max(0.0, gram.yy[c] - gram.y[c] * gram.y[c] / static_cast<double>(gram.rows));
-  if (!(power > 0)) power = 1;
   std::vector<double> errors;
   if (eliminates(layer, settings)) {
     OP_LET(const Orders orders, removal_orders(problem, gram, settings));
@@ -304,13 +294,11 @@ Result<std::vector<double>> sparsity_errors(const SparseLayer& layer, const Laye
       for (std::size_t r = 0; r < counts.size(); ++r)
         loss = std::accumulate(orders.rows[r].loss.begin(),
                                orders.rows[r].loss.begin() + static_cast<std::ptrdiff_t>(counts[r]), loss);
-      errors.push_back(loss / power);
+      errors.push_back(loss);
     }
     return errors;
   }
-  OP_LET(errors, sweep_losses(problem, gram, shares, settings));
-  for (double& error : errors) error /= power;
-  return errors;
+  return sweep_losses(problem, gram, shares, settings);
 }
 
 }  // namespace onnxpress

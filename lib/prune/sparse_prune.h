@@ -36,11 +36,7 @@ struct SparsePruneResult {
 Result<SparsePruneResult> sparsify(const SparseLayer& layer, const LayerRows& rows, const Gram& fitted,
                                    const Gram& held_out, const SparsePruneSettings& settings);
 
-// Only fits what stays: weights that are zero remain zero.
-Result<SparsePruneResult> refit_rows(const SparseLayer& layer, const LayerRows& rows, const Gram& fitted,
-                                     const Gram& held_out, unsigned jobs);
-
-// The error of the layer over the power of its outputs (about their mean) at each of `shares`, ascending.
+// The squared error of the layer's output at each of `shares`, ascending.
 Result<std::vector<double>> sparsity_errors(const SparseLayer& layer, const LayerRows& rows, const Gram& gram,
                                             std::span<const double> shares, const SparsePruneSettings& settings);
 

@@ -62,7 +62,7 @@ std::string print_option(const LayerShares& shares) {
   std::vector<std::string> items;
   for (const LayerShares::Item& item : shares.items)
     items.push_back(item.selector.text() + "=" + print_option(item.share));
-  return print_option(items);
+  return items.empty() ? "" : print_option(items);
 }
 template <>
 std::string option_type<LayerShares>() {

@@ -14,14 +14,14 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <memory>
 
-#include "calib/gram.h"
 #include "calib/levels.h"
 #include "num/knapsack.h"
 #include "num/select.h"
 #include "pass/pass.h"
+#include "prune/layer_moments.h"
 #include "prune/prunable.h"
+#include "prune/repair.h"
 #include "prune/sparse_layer.h"
 #include "prune/sparse_prune.h"
 
@@ -37,7 +37,8 @@ struct Options {
   MaskSearch search = MaskSearch::automatic;
   double damping = 0.01;
   std::int64_t block = 128;
-  std::int64_t positions = 64;
+  bool residual = true;
+  RepairOptions repair = {};
 };
 
 std::string decibel(double relative_error) {
@@ -60,8 +61,9 @@ class PruneSparseGpt final : public Pass {
         .add("damping", &Options::damping, "added to the diagonal of H while weights are chosen, over its mean",
              {1e-6, {}})
         .add("block", &Options::block, "columns of a block of the sweep", {1, {}})
-        .add("positions", &Options::positions, "output positions of a sample that are looked at, drawn with the seed",
-             {1, {}});
+        .add("residual", &Options::residual,
+             "a layer whose output is added to another branch makes up for the errors of that branch as well")
+        .add_part(&Options::repair);
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -84,6 +86,7 @@ class PruneSparseGpt final : public Pass {
                                                         }));
       outcome.changed |= changed;
     }
+    if (outcome.changed) OP_TRY(repair_pruned(model, original, {}, /*keep_zeros=*/true, context, options_.repair));
     return outcome;
   }
 
@@ -91,11 +94,13 @@ class PruneSparseGpt final : public Pass {
   static std::uint64_t budget(const PassContext& context) {
     return context.memory_limit == 0 ? kSums : context.memory_limit;
   }
-  static std::function<std::uint64_t(const SparseLayer&)> bytes_of(const PassContext& context) {
-    return [jobs = context.jobs](const SparseLayer& layer) {
-      return 2 * gram_bytes(layer.shape) + sparsify_bytes(layer, jobs);
+  std::function<std::uint64_t(const SparseLayer&)> bytes_of(const PassContext& context) const {
+    return [jobs = context.jobs, residual = options_.residual](const SparseLayer& layer) {
+      return moments_bytes(layer, residual) + sparsify_bytes(layer, jobs);
     };
   }
+
+  std::size_t positions() const { return static_cast<std::size_t>(options_.repair.positions); }
 
   SparsePruneSettings settings(const PassContext& context) const {
     return {.share = options_.target.sparsity,
@@ -106,24 +111,10 @@ class PruneSparseGpt final : public Pass {
             .jobs = context.jobs};
   }
 
-  // Inputs of the layers in `model` beside their outputs in `original`.
-  Result<std::vector<std::unique_ptr<GramAccumulator>>> measure(const Model& model, const Model& original,
-                                                                std::span<const SparseLayer> layers,
-                                                                PassContext& context) const {
-    std::vector<std::unique_ptr<GramAccumulator>> sums;
-    std::vector<PairTap> taps;
-    for (const SparseLayer& layer : layers) {
-      sums.push_back(
-          std::make_unique<GramAccumulator>(layer.shape, static_cast<std::size_t>(options_.positions), context.seed));
-      taps.push_back({layer.output(), layer.input(), sums.back().get()});
-    }
-    OP_TRY(collect_pairs_up_to(*context.activations, original, model, taps));
-    return sums;
-  }
-
   Result<bool> prune_group(Model& model, const Model& original, std::span<const SparseLayer> layers,
                            const std::map<std::string, double>& shares, PassContext& context) const {
-    OP_LET(auto sums, measure(model, original, layers, context));
+    OP_LET(std::vector<LayerMoments> moments,
+           collect_moments(context, original, model, layers, positions(), options_.residual));
     Rewriter rewriter(model.main());
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const auto own = shares.find(layers[i].output());
@@ -131,17 +122,17 @@ class PruneSparseGpt final : public Pass {
       if (own != shares.end()) how.share = own->second;
       if (layers[i].share) how.share = *layers[i].share;
       if (layers[i].share) how.pattern = {};
-      const auto done = prune_one(layers[i], *sums[i], how, rewriter, context);
+      const auto done = prune_one(layers[i], moments[i], how, rewriter, context);
       if (!done) return rethrow(done.error(), "node '" + layers[i].node().label() + "'");
-      sums[i].reset();
+      moments[i] = {};
     }
     return rewriter.commit();
   }
 
-  static Status prune_one(const SparseLayer& layer, GramAccumulator& sums, const SparsePruneSettings& how,
+  static Status prune_one(const SparseLayer& layer, const LayerMoments& moments, const SparsePruneSettings& how,
                           Rewriter& rewriter, PassContext& context) {
-    if (const std::string trouble = sums.finish(); !trouble.empty()) {
-      context.skipped(layer.node(), trouble);
+    if (!moments.trouble.empty()) {
+      context.skipped(layer.node(), moments.trouble);
       return {};
     }
     OP_LET(const LayerRows before, read_rows(layer));
@@ -150,7 +141,7 @@ class PruneSparseGpt final : public Pass {
                       fmt::format("it is sparse enough: {}", sparsity_text(zeros_of(before), layer.size())));
       return {};
     }
-    OP_LET(const SparsePruneResult result, sparsify(layer, before, sums.fitted(), sums.held_out(), how));
+    OP_LET(const SparsePruneResult result, sparsify(layer, before, *moments.fitted, *moments.held_out, how));
     OP_LET(const bool written, write_rows(layer, before, result.rows, rewriter));
     if (!written) {
       context.skipped(layer.node(), "its new weights do not fit their type");
@@ -176,12 +167,12 @@ class PruneSparseGpt final : public Pass {
     std::vector<KnapsackItem> items;
     std::int64_t weights = 0;
     const auto work = [&](std::span<const SparseLayer> group) -> Result<bool> {
-      OP_LET(auto sums, measure(original, original, group, context));
+      OP_LET(std::vector<LayerMoments> moments, collect_moments(context, original, original, group, positions(), true));
       for (std::size_t i = 0; i < group.size(); ++i) {
-        OP_LET(KnapsackItem item, curve(group[i], *sums[i], grid, context));
+        OP_LET(KnapsackItem item, curve(group[i], moments[i], grid, context));
         weights += item.front().cost;
         items.push_back(std::move(item));
-        sums[i].reset();
+        moments[i] = {};
       }
       return false;
     };
@@ -194,18 +185,19 @@ class PruneSparseGpt final : public Pass {
     return shares;
   }
 
-  // Of each share in the grid the weights that stay and the relative error.
-  Result<KnapsackItem> curve(const SparseLayer& layer, GramAccumulator& sums, std::span<const double> grid,
+  // Of each share in the grid the weights that stay and the error relative to what it ends up in.
+  Result<KnapsackItem> curve(const SparseLayer& layer, const LayerMoments& moments, std::span<const double> grid,
                              PassContext& context) const {
     KnapsackItem item;
     const auto size = static_cast<std::int64_t>(layer.size());
     std::vector<double> errors(grid.size(), 0.0);
-    if (sums.finish().empty()) {  // else prune_one() says what is wrong
+    if (moments.fitted) {  // else prune_one() says what is wrong
       OP_LET(const LayerRows rows, read_rows(layer));
-      OP_LET(errors, sparsity_errors(layer, rows, sums.fitted(), grid, settings(context)));
+      OP_LET(errors, sparsity_errors(layer, rows, *moments.fitted, grid, settings(context)));
     }
     for (std::size_t i = 0; i < grid.size(); ++i)
-      item.push_back({size - static_cast<std::int64_t>(fraction_of(grid[i], layer.size())), std::max(errors[i], 0.0)});
+      item.push_back({size - static_cast<std::int64_t>(fraction_of(grid[i], layer.size())),
+                      moments.power > 0 ? std::max(errors[i], 0.0) / moments.power : 0});
     return item;
   }
 
