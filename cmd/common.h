@@ -35,6 +35,7 @@ void add_compare(Cli& cli);
 void add_sensitivity(Cli& cli);
 void add_calibrate(Cli& cli);
 void add_lint(Cli& cli);
+void add_groups(Cli& cli);
 void add_passes(Cli& cli);
 void add_completion(Cli& cli);
 void add_man(Cli& cli);

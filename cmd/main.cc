@@ -29,6 +29,7 @@ int run(int argc, char** argv) {
   add_sensitivity(cli);
   add_calibrate(cli);
   add_lint(cli);
+  add_groups(cli);
   add_passes(cli);
   add_completion(cli);
   add_man(cli);
