@@ -38,9 +38,10 @@ class Targets {
     }
   }
 
-  bool behind_gap(const std::string& sum) const {
-    const auto found = order_.find(sum);
-    return found != order_.end() && found->second > first_gap_;
+  // Whether a value of the original lies behind the first gap: in front of it nothing has changed.
+  bool is_affected(const std::string& value) const {
+    const auto found = order_.find(value);
+    return found != order_.end() && found->second >= first_gap_;
   }
 
   // Of the sum of a block; with blocks gone behind it, what came behind the last of them. Empty: the original has none.
@@ -72,22 +73,21 @@ class Targets {
   std::map<std::string, std::string> last_;  // of a root, the last such sum in the original
 };
 
-// The layer that makes what a block adds to the stream.
-OrReason<Linear> output_layer(const ResidualBlock& block) {
-  const Graph& graph = block.add.graph();
-  Node node = graph.producer(block.add.input(1 - block.shortcut)), add;
+// The Conv, Gemm or MatMul that makes `value`, with the Add of its bias behind a MatMul; else an empty handle.
+Node layer_of(const Graph& graph, std::string_view value) {
+  Node node = graph.producer(value);
   if (node && node.is("Add")) {
-    const bool constant_first = graph.is_constant(node.input(0));
-    const Node before = graph.producer(node.input(constant_first ? 1 : 0));
-    if (before && before.is("MatMul") && add_after(before) == node) {
-      add = node;
-      node = before;
-    }
+    const Node before = graph.producer(node.input(graph.is_constant(node.input(0)) ? 1 : 0));
+    if (before && before.is("MatMul") && add_after(before) == node) node = before;
   }
-  if (!node || !is_linear(node) || node.is("ConvTranspose") || node.attr_int("transA", 0) != 0)
-    return no("no Conv, Gemm or MatMul makes what it adds to the stream");
-  auto linear = describe_linear(node, add);
-  if (linear && node.is("MatMul") && linear->dims.size() != 2) return no("its weight is no matrix");
+  return node && is_linear(node) ? node : Node();
+}
+
+OrReason<Linear> describe(const Node& node) {
+  if (node.is("ConvTranspose") || node.attr_int("transA", 0) != 0) return no("transposed inputs are not supported");
+  auto linear = describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
+  if (linear && !node.is("Conv") && linear->dims.size() != 2) return no("its weight is no matrix");
+  if (linear && linear->alpha == 0) return no("its alpha is 0");
   return linear;
 }
 
@@ -189,32 +189,47 @@ class StreamRepair {
       : model_(model), original_(original), targets_(model, original, removed), context_(context), options_(options) {}
 
   Result<bool> run() {
+    // By the node that makes what a block adds: what it is added to, and what the sum should be.
+    std::map<std::string, Goal, std::less<>> sums;
+    const Graph& graph = model_.main();
+    for (const ResidualBlock& block : find_residual_blocks(graph).blocks) {
+      const Node layer = layer_of(graph, block.add.input(1 - block.shortcut));
+      const std::string target = targets_.of(std::string(block.add.output(0)));
+      if (layer && !target.empty())
+        sums[std::string(layer.output(0))] = {.target = target, .stream = std::string(block.add.input(block.shortcut))};
+    }
+    std::vector<std::string> layers;  // by name: commits replace nodes' handles only when they remove them
+    for (const Node& node : graph.nodes())
+      if (is_linear(node) && graph.is_constant(node.input(1))) layers.emplace_back(node.output(0));
     bool changed = false;
-    const ResidualBlocks found = find_residual_blocks(model_.main());
-    for (const ResidualBlock& block : found.blocks) {
+    for (const std::string& layer : layers) {
       OP_TRY(check_interrupt());
-      const std::string sum(block.add.output(0));
-      const std::string target = targets_.of(sum);
-      // Before the first gap the stream is that of the original.
-      if (target.empty() || (target == sum && !targets_.behind_gap(sum))) continue;
-      const auto linear = output_layer(block);
+      const auto sum = sums.find(layer);
+      if (!targets_.is_affected(sum != sums.end() ? sum->second.target : layer)) continue;
+      const auto linear = describe(graph.producer(layer));
       if (!linear) {
-        context_.skipped(block.add, "its stream is not refitted: " + linear.error());
+        context_.skipped(graph.producer(layer), "not refitted: " + linear.error());
         continue;
       }
-      OP_LET(const bool fitted, refit(block, *linear, target));
+      const Goal goal = sum != sums.end() ? sum->second : Goal{.target = std::string(linear->last().output(0))};
+      OP_LET(const bool fitted, refit(*linear, goal));
       changed |= fitted;
     }
     return changed;
   }
 
  private:
-  Result<bool> refit(const ResidualBlock& block, const Linear& linear, const std::string& target) {
+  struct Goal {
+    std::string target;       // value of the original
+    std::string stream = {};  // what the layer's output is added to first; "" = nothing
+  };
+
+  Result<bool> refit(const Linear& linear, const Goal& goal) {
     std::string trouble;
-    OP_LET(const Sums sums, measure(block, linear, target, trouble));
+    OP_LET(const Sums sums, measure(linear, goal, trouble));
     if (trouble.empty() && sums.held_out.rows == 0) trouble = "fewer than five samples: none to judge by";
     if (!trouble.empty()) {
-      context_.skipped(linear.node, "not refitted to the stream: " + trouble);
+      context_.skipped(linear.node, "not refitted: " + trouble);
       return false;
     }
     OP_LET(const Weights start, read_weights(linear));
@@ -235,29 +250,35 @@ class StreamRepair {
     else
       for (const double value : kRidges) attempt(value);
     if (least == before) {
-      context_.skipped(linear.node, "not refitted to the stream: no better on held-out samples");
+      context_.skipped(linear.node, "not refitted: no better on held-out samples");
       return false;
     }
-    return write(linear, best, ridge);
+    return write(linear, best, goal, ridge);
   }
 
-  Result<Sums> measure(const ResidualBlock& block, const Linear& linear, const std::string& target,
-                       std::string& trouble) {
+  Result<Sums> measure(const Linear& linear, const Goal& goal, std::string& trouble) {
     const PatchShape shape = patch_shape(linear.node, linear.dims);
     const auto positions = static_cast<std::size_t>(options_.positions);
+    if (context_.memory_limit > 0 && 4 * gram_bytes(shape) > context_.memory_limit) {
+      trouble = fmt::format("sums over {} inputs take more than the memory limit", shape.length);
+      return Sums{Gram(PatchShape()), Gram(PatchShape())};
+    }
     GramAccumulator t(shape, positions, context_.seed), x(shape, positions, context_.seed);
-    const std::string input(linear.node.input(0)), stream(block.add.input(block.shortcut));
-    const PairTap wanted{target, input, &t}, there{stream, input, &x};
+    const std::string input(linear.node.input(0));
+    const PairTap wanted{goal.target, input, &t}, there{goal.stream, input, &x};
     OP_TRY(context_.activations->collect_pairs(original_, model_, {&wanted, 1}));
-    OP_TRY(context_.activations->collect_pairs(model_, model_, {&there, 1}));
     trouble = t.finish();
+    if (goal.stream.empty()) return Sums{t.fitted(), t.held_out()};
+    OP_TRY(context_.activations->collect_pairs(model_, model_, {&there, 1}));
     if (const std::string other = x.finish(); trouble.empty()) trouble = other;
     if (trouble.empty() && (t.fitted().rows != x.fitted().rows || t.held_out().rows != x.held_out().rows))
       trouble = "some rows are not finite";
     return Sums{.fitted = difference(t.fitted(), x.fitted()), .held_out = difference(t.held_out(), x.held_out())};
   }
 
-  Result<bool> write(const Linear& linear, const Weights& weights, double ridge) {
+  Result<bool> write(const Linear& linear, const Weights& weights, const Goal& goal, double ridge) {
+    const std::string where = goal.stream.empty() ? "what it makes in the original"
+                                                  : fmt::format("the stream of the original, '{}'", goal.target);
     std::vector<double> values = weights.matrix, bias = weights.bias;
     if (!linear.layout.rows_are_outputs) values = transposed(values, linear.layout.outputs());
     for (double& value : values) value /= linear.alpha;
@@ -273,14 +294,13 @@ class StreamRepair {
       if (!new_bias) weight.reset();
     }
     if (!weight) {
-      context_.skipped(linear.node,
-                       fmt::format("the weights refitted to the stream do not fit in {}", dtype_name(linear.dtype)));
+      context_.skipped(linear.node, fmt::format("the refitted weights do not fit in {}", dtype_name(linear.dtype)));
       return false;
     }
     Rewriter rewriter(model_.main());
     set_constant(rewriter, linear.node, 1, std::move(*weight), "weight");
     if (new_bias) set_constant(rewriter, linear.bias_node, linear.bias_slot, std::move(*new_bias), "bias");
-    context_.done(linear.node, fmt::format("refitted to the stream of the original, ridge {:g}", ridge));
+    context_.done(linear.node, fmt::format("refitted to {}, ridge {:g}", where, ridge));
     return rewriter.commit();
   }
 
