@@ -56,6 +56,21 @@ std::span<const double> Gram::x_of(std::size_t group) const {
   return std::span(x).subspan(group * shape.length, shape.length);
 }
 
+std::vector<double> Gram::centered_xx(std::size_t group) const {
+  const auto raw = xx_of(group), mean = x_of(group);
+  std::vector<double> out(raw.begin(), raw.end());
+  const std::size_t k = mean.size();
+  for (std::size_t i = 0; i < k; ++i)
+    for (std::size_t j = 0; j < k; ++j) out[i * k + j] -= mean[i] * mean[j] / static_cast<double>(rows);
+  return out;
+}
+std::vector<double> Gram::centered_yx(std::size_t channel) const {
+  const auto raw = yx_of(channel), mean = x_of(channel / shape.outputs_per_group());
+  std::vector<double> out(raw.begin(), raw.end());
+  for (std::size_t k = 0; k < out.size(); ++k) out[k] -= y[channel] * mean[k] / static_cast<double>(rows);
+  return out;
+}
+
 std::uint64_t gram_bytes(const PatchShape& shape) {
   const std::uint64_t k = shape.length, row = shape.groups * k + shape.outputs;
   return 2 * sizeof(double) * (shape.groups * k * k + shape.outputs * k + kBlock * row);

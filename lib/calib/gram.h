@@ -26,6 +26,9 @@ struct Gram {
   std::span<const double> xx_of(std::size_t group) const;
   std::span<const double> yx_of(std::size_t channel) const;
   std::span<const double> x_of(std::size_t group) const;
+  // Moments about the mean: with a bias that takes care of the mean, only these count. Of one group, of one channel.
+  std::vector<double> centered_xx(std::size_t group) const;
+  std::vector<double> centered_yx(std::size_t channel) const;
 };
 std::uint64_t gram_bytes(const PatchShape& shape);
 

@@ -3,8 +3,8 @@
 
 #include "base/text.h"
 #include "data/fit.h"
-#include "data/npy.h"
-#include "data/npz.h"
+#include "npz/npy.h"
+#include "npz/npz.h"
 #include "data/sources.h"
 
 namespace onnxpress {

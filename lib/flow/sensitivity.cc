@@ -6,12 +6,11 @@
 #include <optional>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "engine/activations.h"
-#include "engine/session.h"
 #include "flow/inputs.h"
+#include "flow/text_table.h"
+#include "flow/trial.h"
 #include "pass/lexer.h"
 #include "report/cells.h"
 
@@ -60,25 +59,6 @@ class CacheFile {
 };
 
 using Rows = std::vector<std::vector<std::string>>;
-
-std::string table_text(const Rows& rows, std::size_t left_columns, bool markdown) {
-  std::vector<std::size_t> widths(rows.front().size(), 0);
-  for (const auto& row : rows)
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], display_width(row[c]));
-  std::string out;
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    std::string line = markdown ? "|" : " ";
-    for (std::size_t c = 0; c < rows[r].size(); ++c)
-      line += " " + pad_to_width(rows[r][c], widths[c], c >= left_columns) + (markdown ? " |" : " ");
-    out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    if (markdown && r == 0) {
-      out += "|";
-      for (std::size_t c = 0; c < rows[r].size(); ++c) out += c < left_columns ? "---|" : "--:|";
-      out += "\n";
-    }
-  }
-  return out;
-}
 
 std::string cell(const std::optional<double>& value, int decimals) {
   return value ? fixed_text(*value, decimals) : "-";
@@ -143,36 +123,19 @@ std::string effect_text(const Effect& effect) {
 }  // namespace
 
 Result<SensitivityTable> sensitivity(const SensitivityRequest& request) {
-  if (request.data.path.empty()) return fail(Code::usage, "sensitivity needs --data");
   if (!request.cache.empty()) OP_TRY(check_output_path(request.cache, true));
-  OP_LET(LoadedModel loaded, load_with_stats(request.model, request.jobs));
-  OP_LET(const auto data, open_samples(request.data, loaded.stats));
-  OP_LET(const auto eval, open_samples(request.eval, loaded.stats));
-  EngineActivations activations(*data, request.jobs, request.memory_limit);
-  EngineActivations compared(eval ? *eval : *data, request.jobs, request.memory_limit);
-  EngineRunner runner;
-  PassContext context;
-  context.jobs = request.jobs;
-  context.memory_limit = request.memory_limit;
-  context.activations = &activations;
-  context.runner = &runner;
-  Model model = std::move(loaded.model);
-  OP_TRY(request.pipeline.run(model, context, {}, nullptr));
-
+  OP_LET(const auto trial, Trial::open(request, "sensitivity"));
   SensitivityRun run;
-  OP_LET(run.key.model, model.fingerprint());
-  run.key.data = Hasher()
-                     .add(data->digest() + " " + std::to_string(data->size()) + " " + data->formula() + "\n" +
-                          (eval ? eval->digest() + " " + std::to_string(eval->size()) + " " + eval->formula() : ""))
-                     .hex();
+  OP_LET(run.key.model, trial->model.fingerprint());
+  run.key.data = trial->digest();
   run.key.settings = settings_text(request.quantization);
-  run.samples = data->description() + (eval ? "; compared on " + eval->description() : "");
+  run.samples = trial->samples();
   OP_LET(const auto known, read_cache(request, run.key));
   if (known) run.known = &*known;
   CacheFile file(request.cache);
   run.save = [&](const SensitivityTable& table, bool last) { return file.save(table, last); };
-  Meter meter(model, context, request.quantization, &compared);
-  return measure_sensitivity(model, meter, run);
+  Meter meter(trial->model, trial->context, request.quantization, &trial->compared());
+  return measure_sensitivity(trial->model, meter, run);
 }
 
 std::string sensitivity_text(const SensitivityTable& table, const std::string& pipeline, bool markdown) {
@@ -181,7 +144,7 @@ std::string sensitivity_text(const SensitivityTable& table, const std::string& p
       std::ranges::any_of(table.all, [](const auto& entry) { return entry.second.error.kl.has_value(); });
   std::string out =
       fmt::format("sensitivity on {}: {} nodes, worst first\n\n", one_line(table.samples), table.nodes.size());
-  out += table_text(node_rows(table, classes), 2, markdown) + "\n";
+  out += text_table(node_rows(table, classes), 2, markdown) + "\n";
   for (const auto& [format, effect] : table.all)
     out += fmt::format("all {}: {}, weights {} -> {}\n", node_format_name(format), effect_text(effect),
                        human_bytes(table.float_bytes),

@@ -3,21 +3,16 @@
 
 #include <string>
 
-#include "data/source.h"
-#include "pass/pipeline.h"
+#include "flow/trial.h"
 #include "quant/sensitivity.h"
 
 namespace onnxpress {
 
-struct SensitivityRequest {
-  std::string model;
-  Pipeline pipeline;       // run first: what will run before quant-static
-  DataOptions data, eval;  // ranges are measured on `data`, models compared on `eval` (path "": on `data` too)
-  StaticSettings quantization;
-  std::string cache;   // JSON file that is continued and kept up to date; "" = none
-  bool fresh = false;  // overwrite the file instead of continuing it
-  unsigned jobs = 0;
-  std::uint64_t memory_limit = 0;  // bytes; 0 = none
+// The pipeline is what will run before quant-static; ranges are measured on `data`, models compared on `eval`.
+struct SensitivityRequest : TrialRequest {
+  StaticSettings quantization = {};
+  std::string cache = {};  // JSON file that is continued and kept up to date; "" = none
+  bool fresh = false;      // overwrite the file instead of continuing it
 };
 
 // Errors: usage (no data), bad_input (the model; a cache that is not one, or of other inputs), io, engine. What was

@@ -138,6 +138,14 @@ ValueType Graph::type(std::string_view value) const {
     for (const std::int64_t dim : found.dims()) type.shape->push_back({dim, ""});
     return type;
   }
+  if (scope->index().sparse.contains(value)) {
+    for (const auto& sparse : scope->proto_->sparse_initializer()) {
+      if (sparse.values().name() != value) continue;
+      ValueType type{.dtype = static_cast<DType>(sparse.values().data_type()), .shape = std::vector<Dim>()};
+      for (const std::int64_t dim : sparse.dims()) type.shape->push_back({dim, ""});
+      return type;
+    }
+  }
   model_->build_types();
   const auto found = scope->index_->types.find(std::string(value));
   return found == scope->index_->types.end() ? ValueType() : found->second;

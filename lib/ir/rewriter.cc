@@ -5,6 +5,7 @@
 #include <cassert>
 
 #include "ir/index.h"
+#include "ir/node_proto.h"
 
 namespace onnxpress {
 namespace {
@@ -57,14 +58,6 @@ struct AttributeWriter {
   }
 };
 
-Status write_attribute(onnx::NodeProto& node, std::string_view key, const AttributeValue& value, TensorStore& store) {
-  onnx::AttributeProto* attribute = find_or_add(node, key);
-  const std::string name = attribute->name();
-  attribute->Clear();
-  attribute->set_name(name);
-  return std::visit(AttributeWriter{*attribute, store}, value);
-}
-
 template <class Field, class Predicate>
 void erase_if(Field& field, Predicate drop) {
   for (int i = field.size() - 1; i >= 0; --i)
@@ -92,6 +85,24 @@ std::string first_free(std::string_view base, std::unordered_set<std::string>& t
 
 }  // namespace
 
+onnx::NodeProto node_proto(const NodeSpec& spec) {
+  onnx::NodeProto node;
+  node.set_op_type(spec.op);
+  if (!spec.domain.empty()) node.set_domain(spec.domain);
+  if (!spec.name.empty()) node.set_name(spec.name);
+  for (const std::string& input : spec.inputs) node.add_input(input);
+  for (const std::string& output : spec.outputs) node.add_output(output);
+  return node;
+}
+
+Status write_attribute(onnx::NodeProto& node, std::string_view key, const AttributeValue& value, TensorStore& store) {
+  onnx::AttributeProto* attribute = find_or_add(node, key);
+  const std::string name = attribute->name();
+  attribute->Clear();
+  attribute->set_name(name);
+  return std::visit(AttributeWriter{*attribute, store}, value);
+}
+
 Rewriter::Rewriter(Graph& graph) : graph_(graph) {}
 Rewriter::~Rewriter() = default;
 
@@ -101,12 +112,7 @@ void Rewriter::edit(std::function<Status()> change) {
 }
 
 Node Rewriter::make(NodeSpec spec) {
-  auto proto = std::make_unique<onnx::NodeProto>();
-  proto->set_op_type(spec.op);
-  if (!spec.domain.empty()) proto->set_domain(spec.domain);
-  if (!spec.name.empty()) proto->set_name(spec.name);
-  for (auto& input : spec.inputs) proto->add_input(std::move(input));
-  for (auto& output : spec.outputs) proto->add_output(std::move(output));
+  auto proto = std::make_unique<onnx::NodeProto>(node_proto(spec));
   onnx::NodeProto* raw = proto.get();
   made_.emplace(raw, std::move(proto));
   for (auto& [key, value] : spec.attributes) set_attribute(Node(raw, &graph_), key, std::move(value));

@@ -1,6 +1,5 @@
 #include "num/linalg.h"
 
-#include <cblas.h>
 #include <lapacke.h>
 
 #include <algorithm>
@@ -9,17 +8,10 @@
 #include <limits>
 #include <numeric>
 
+#include "num/blas.h"
+
 namespace onnxpress {
 namespace {
-
-// OpenBLAS would start threads of its own, whose number changes how sums are split.
-void use_one_blas_thread() {
-  static const bool once = [] {
-    openblas_set_num_threads(1);
-    return true;
-  }();
-  static_cast<void>(once);
-}
 
 // LAPACK's workspace for k = min(rows, cols) has about 4 k^2 elements, counted in 32-bit integers.
 constexpr std::size_t kMaxSide = 20000;

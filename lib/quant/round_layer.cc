@@ -32,25 +32,14 @@ double quadratic(std::span<const std::int32_t> q, std::span<const double> gram) 
   return sum;
 }
 
-// Moments about the mean: with a bias that takes care of the mean, only these count.
-std::vector<double> centered_gram(const Gram& gram, std::size_t group, bool centered) {
-  const auto raw = gram.xx_of(group), x = gram.x_of(group);
-  std::vector<double> out(raw.begin(), raw.end());
-  if (!centered) return out;
-  const std::size_t k = x.size();
-  const auto rows = static_cast<double>(gram.rows);
-  for (std::size_t i = 0; i < k; ++i)
-    for (std::size_t j = 0; j < k; ++j) out[i * k + j] -= x[i] * x[j] / rows;
-  return out;
+std::vector<double> gram_of(const Gram& gram, std::size_t group, bool centered) {
+  const auto raw = gram.xx_of(group);
+  return centered ? gram.centered_xx(group) : std::vector<double>(raw.begin(), raw.end());
 }
 
-std::vector<double> centered_target(const Gram& gram, std::size_t channel, bool centered) {
+std::vector<double> target_of(const Gram& gram, std::size_t channel, bool centered) {
   const auto raw = gram.yx_of(channel);
-  std::vector<double> out(raw.begin(), raw.end());
-  if (!centered) return out;
-  const auto x = gram.x_of(channel / gram.shape.outputs_per_group());
-  for (std::size_t k = 0; k < out.size(); ++k) out[k] -= gram.y[channel] * x[k] / static_cast<double>(gram.rows);
-  return out;
+  return centered ? gram.centered_yx(channel) : std::vector<double>(raw.begin(), raw.end());
 }
 
 RoundingLimits limits_of(const QuantizedLayer& layer, const LayerNumbers& numbers, std::size_t channel,
@@ -69,13 +58,12 @@ Result<LayerNumbers> rounded(const QuantizedLayer& layer, const LayerNumbers& nu
   if (layer.can_shift()) out.bias = fitted_bias(numbers, gram);
   const std::size_t k = layer.shape.length, per_group = layer.shape.outputs_per_group();
   for (std::size_t group = 0; group < layer.shape.groups; ++group) {
-    OP_LET(const RoundingSolver solver,
-           RoundingSolver::make(centered_gram(gram, group, layer.can_shift()), k, damping));
+    OP_LET(const RoundingSolver solver, RoundingSolver::make(gram_of(gram, group, layer.can_shift()), k, damping));
     OP_TRY(parallel_for(per_group, settings.jobs, [&](std::size_t i) -> Status {
       const std::size_t channel = group * per_group + i;
-      const RoundedChannel result = solver.solve(
-          std::span(numbers.weight).subspan(channel * k, k), centered_target(gram, channel, layer.can_shift()),
-          numbers.scales[channel], limits_of(layer, out, channel, settings), effort);
+      const RoundedChannel result =
+          solver.solve(std::span(numbers.weight).subspan(channel * k, k), target_of(gram, channel, layer.can_shift()),
+                       numbers.scales[channel], limits_of(layer, out, channel, settings), effort);
       std::ranges::copy(result.codes, out.codes.begin() + static_cast<std::ptrdiff_t>(channel * k));
       out.scales[channel] = result.scale;
       return {};

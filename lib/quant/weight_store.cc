@@ -6,39 +6,10 @@
 #include <cassert>
 
 #include "ir/edit.h"
+#include "ir/scope_head.h"
 
 namespace onnxpress {
 namespace {
-
-// Adds initializers and nodes at the head of a scope, named after one weight.
-class Head {
- public:
-  Head(Rewriter& rewriter, std::string_view base) : rewriter_(rewriter), base_(base) {}
-
-  std::string constant(const char* suffix, Tensor value) {
-    std::string name = rewriter_.fresh_value(base_ + suffix);
-    rewriter_.add_initializer(name, std::move(value));
-    return name;
-  }
-  std::string dims(const char* suffix, const Dims& values) {
-    return constant(suffix, Tensor::of_int64s({static_cast<std::int64_t>(values.size())}, values));
-  }
-  // One output, "" for a fresh name.
-  std::string node(const char* op, std::vector<std::string> inputs, std::string output = {},
-                   std::vector<std::pair<std::string, AttributeValue>> attributes = {}) {
-    if (output.empty()) output = rewriter_.fresh_value(fmt::format("{}_{}", base_, op));
-    rewriter_.prepend({.op = op,
-                       .inputs = std::move(inputs),
-                       .outputs = {output},
-                       .attributes = std::move(attributes),
-                       .name = rewriter_.fresh_node(fmt::format("{}_{}", base_, op))});
-    return output;
-  }
-
- private:
-  Rewriter& rewriter_;
-  std::string base_;
-};
 
 // Scales of one per channel, shaped to broadcast over the weight: all ones but the channels. `dims` is the weight's own
 // shape, which `view` may have joined axes of (the directions and gates of a recurrent weight).
@@ -101,7 +72,7 @@ Result<std::string> WeightStore::table(DType codes, DType to, std::int32_t zero_
 
 Result<std::string> WeightStore::unpack(Graph& scope, std::string_view name, const Tensor& codes, DType to) {
   OP_LET(const std::string pairs, table(codes.dtype(), to));
-  Head head(rewriters_.of(scope), name);
+  ScopeHead head(rewriters_.of(scope), name);
   const std::string bytes = head.constant("_packed", packed(codes));
   const std::string index = head.node("Cast", {bytes}, {}, {{"to", static_cast<std::int64_t>(DType::i32)}});
   std::string flat = head.node("Gather", {pairs, index});  // [bytes, 2]
@@ -127,7 +98,7 @@ Status WeightStore::replace(const WeightJob& job, QuantizedWeight weight, Weight
 }
 
 Status WeightStore::dequantize(const WeightJob& job, QuantizedWeight weight, Graph& scope, DType dtype) {
-  Head head(rewriters_.of(scope), job.name);
+  ScopeHead head(rewriters_.of(scope), job.name);
   const bool many = weight.scales.size() > 1;
   Tensor scale = weight.scale_tensor(many), zero = weight.zero_point_tensor(many);
   OP_LET(scale, convert(scale.view(), dtype));
@@ -145,7 +116,7 @@ Status WeightStore::dequantize(const WeightJob& job, QuantizedWeight weight, Gra
 }
 
 Status WeightStore::compute(const WeightJob& job, QuantizedWeight weight, Graph& scope, DType dtype) {
-  Head head(rewriters_.of(scope), job.name);
+  ScopeHead head(rewriters_.of(scope), job.name);
   const Dims dims = weight.codes.dims();
   // Runtimes fold on the processor, which computes in float: half-precision arithmetic would be left for every run.
   const DType work = dtype == DType::f16 || dtype == DType::bf16 ? DType::f32 : dtype;

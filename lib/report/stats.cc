@@ -23,11 +23,9 @@ Result<std::vector<std::uint64_t>> nonzeros_of(const WeightMap& map, unsigned jo
       [&](std::size_t i) -> Result<std::uint64_t> {
         const WeightTensor& tensor = map.tensors[i];
         if (!tensor.parameter) return 0;
-        if (tensor.packed_elements) return *tensor.packed_elements;
-        auto value = tensor.read();
-        if (!value) return rethrow(std::move(value).error(), "tensor " + escape_control(tensor.name));
-        OP_LET(const ZeroPoints zeros, read_zero_points(tensor));
-        return count_nonzeros(value->view(), zeros);
+        auto count = tensor.nonzeros();
+        if (!count) return rethrow(std::move(count).error(), "tensor " + escape_control(tensor.name));
+        return count;
       },
       [&](std::size_t i, std::uint64_t count) -> Status {
         counts[i] = count;

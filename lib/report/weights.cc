@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <span>
+
+#include "ir/sparse_initializer.h"
+#include "num/sparse_codec.h"
 
 namespace onnxpress {
 namespace {
@@ -58,11 +62,12 @@ class Collector {
   explicit Collector(const Model& model) : model_(model) {}
 
   WeightMap run() {
+    for (const Graph* graph : model_.graphs()) add_stored(*graph);
     for (const Graph* graph : model_.graphs()) add_tensors(*graph);
     for (const Graph* graph : model_.graphs()) {
       for (const Node& node : graph->nodes()) {
         mark_quantization(node);
-        if (node.is("Constant") || is_weight_plumbing(node)) continue;
+        if (node.is("Constant") || decoders_.contains(node.proto()) || is_weight_plumbing(node)) continue;
         const std::size_t layer = map_.layers.size();
         map_.layers.push_back(node);
         for (std::size_t slot = 0; slot < node.input_count(); ++slot) claim(*graph, node.input(slot), layer, 0);
@@ -72,20 +77,58 @@ class Collector {
   }
 
  private:
-  void add(const Graph& graph, std::string name, DType dtype, Dims dims) {
+  WeightTensor& add(const Graph& graph, std::string name, DType dtype, Dims dims) {
     WeightTensor tensor{.graph = &graph, .name = name, .dtype = dtype, .dims = std::move(dims)};
     tensor.bytes = byte_count(dtype, tensor.dims).value_or(0);
     tensor.parameter = dtype != DType::i64 && dtype != DType::u64 && dtype != DType::boolean && dtype != DType::string;
     keys_.emplace(Key{&graph, std::move(name)}, map_.tensors.size());
-    map_.tensors.push_back(std::move(tensor));
+    return map_.tensors.emplace_back(std::move(tensor));
+  }
+
+  // Constants that only the nodes of a stored weight read are its pieces. A table that others read too is their own.
+  std::uint64_t add_pieces(const StoredSparse& weight) {
+    const std::set<const onnx::NodeProto*> inside = protos(weight.nodes);
+    std::uint64_t bytes = 0;
+    for (const std::string& name : std::set(weight.constants.begin(), weight.constants.end())) {
+      const Graph& scope = *weight.graph->scope_of(name);
+      if (!std::ranges::all_of(scope.uses(name),
+                               [&](const Use& use) { return use.node && inside.contains(use.node.proto()); }))
+        continue;
+      const auto type = *weight.graph->constant_type(name);
+      bytes += byte_count(type.first, type.second).value_or(0);
+      pieces_.emplace(&scope, name);
+    }
+    decoders_.insert(inside.begin(), inside.end());
+    return bytes;
+  }
+
+  static std::set<const onnx::NodeProto*> protos(const std::vector<Node>& nodes) {
+    std::set<const onnx::NodeProto*> found;
+    for (const Node& node : nodes) found.insert(node.proto());
+    return found;
+  }
+
+  void add_stored(const Graph& graph) {
+    for (StoredSparse& weight : stored_sparse(graph)) {
+      const std::uint64_t bytes = add_pieces(weight);
+      WeightTensor& tensor = add(graph, weight.value, weight.dtype, weight.dims);
+      tensor.bytes = bytes;
+      tensor.stored = std::move(weight);
+    }
+    for (const SparseInitializer& sparse : sparse_initializers(graph)) {
+      WeightTensor& tensor = add(graph, sparse.name, sparse.dtype, sparse.dims);
+      tensor.bytes = sparse.bytes;
+      tensor.sparse = true;
+    }
   }
 
   void add_tensors(const Graph& graph) {
     for (const Initializer& initializer : graph.initializers())
-      add(graph, std::string(initializer.name()), initializer.dtype(), initializer.dims());
-    std::size_t others = graph.sparse_initializers().size();
+      if (!pieces_.contains({&graph, std::string(initializer.name())}))
+        add(graph, std::string(initializer.name()), initializer.dtype(), initializer.dims());
+    std::size_t others = 0;
     for (const Node& node : graph.nodes()) {
-      if (!node.is("Constant")) continue;
+      if (!node.is("Constant") || pieces_.contains({&graph, std::string(node.output(0))})) continue;
       if (auto type = graph.constant_type(node.output(0))) {
         add(graph, std::string(node.output(0)), type->first, std::move(type->second));
       } else {
@@ -173,15 +216,59 @@ class Collector {
   const Model& model_;
   WeightMap map_;
   Keys keys_;
+  std::set<Key> pieces_;  // constants of stored weights
+  std::set<const onnx::NodeProto*> decoders_;
 };
+
+// Of the elements of a stored weight that are not stored.
+std::uint64_t common_nonzeros(const StoredSparse& weight, std::uint64_t stored, const ZeroPoints& zeros) {
+  const std::uint64_t rest = element_count(weight.dims).value_or(0) - stored;
+  return count_nonzeros(weight.fill.view(), zeros) > 0 ? rest : 0;
+}
+
+Result<std::uint64_t> stored_nonzeros(const StoredSparse& weight, const ZeroPoints& zeros) {
+  OP_LET(const Tensor values, stored_values(weight));
+  const bool per_axis = zeros.values.size() > 1 && zeros.axis < weight.dims.size() &&
+                        std::cmp_equal(weight.dims[zeros.axis], zeros.values.size());
+  if (!per_axis) {
+    const ZeroPoints none;  // a list that does not fit is ignored
+    const ZeroPoints& one = zeros.values.size() > 1 ? none : zeros;
+    return count_nonzeros(values.view(), one) + common_nonzeros(weight, values.size(), one);
+  }
+  OP_LET(const auto positions, stored_positions(weight));
+  std::uint64_t inner = 1, count = 0;
+  for (std::size_t axis = zeros.axis + 1; axis < weight.dims.size(); ++axis)
+    inner *= static_cast<std::uint64_t>(weight.dims[axis]);
+  std::vector<std::vector<std::uint32_t>> of_channel(zeros.values.size());
+  for (std::uint32_t i = 0; i < positions.size(); ++i)
+    of_channel[positions[i] / inner % zeros.values.size()].push_back(i);
+  const std::uint64_t channel_size = element_count(weight.dims).value_or(0) / zeros.values.size();
+  ZeroPoints zero{std::vector<std::int64_t>(1), 0};
+  for (std::size_t channel = 0; channel < of_channel.size(); ++channel) {
+    zero.values[0] = zeros.values[channel];
+    count += count_nonzeros(take(values.view(), of_channel[channel]).view(), zero);
+    if (count_nonzeros(weight.fill.view(), zero) > 0) count += channel_size - of_channel[channel].size();
+  }
+  return count;
+}
 
 }  // namespace
 
-Result<Tensor> WeightTensor::read() const {
-  if (const Initializer initializer = graph->initializer(name)) return initializer.read();
-  OP_LET(auto value, graph->constant(name));
+Result<std::uint64_t> WeightTensor::nonzeros() const {
+  if (packed_elements) return *packed_elements;
+  if (sparse) {
+    OP_LET(const Tensor values, sparse_values(*graph, name));
+    return count_nonzeros(values.view());
+  }
+  OP_LET(const ZeroPoints zeros, read_zero_points(*this));
+  if (stored) return stored_nonzeros(*stored, zeros);
+  if (const Initializer initializer = graph->initializer(name)) {
+    OP_LET(const Tensor value, initializer.read());
+    return count_nonzeros(value.view(), zeros);
+  }
+  OP_LET(const auto value, graph->constant(name));
   if (!value) return fail(Code::internal, "{} is not constant", name);
-  return std::move(*value);
+  return count_nonzeros(value->view(), zeros);
 }
 
 WeightMap collect_weights(const Model& model) { return Collector(model).run(); }

@@ -8,11 +8,12 @@
 
 #include "base/result.h"
 #include "ir/model.h"
+#include "pass/stored_sparse.h"
 #include "report/nonzero.h"
 
 namespace onnxpress {
 
-// An initializer or the value of a Constant node.
+// An initializer, the value of a Constant node, or a weight that is stored sparse (as one tensor: its pieces are not).
 struct WeightTensor {
   const Graph* graph = nullptr;
   std::string name;
@@ -24,15 +25,18 @@ struct WeightTensor {
   std::optional<std::size_t> layer = {};              // index into WeightMap::layers
   std::string zero_point = {};                        // value that holds its zero points; "" = none
   std::size_t zero_point_axis = 0;
+  std::optional<StoredSparse> stored = {};  // computed by nodes from this; `bytes` are those of the pieces
+  bool sparse = false;                      // a sparse initializer
 
   std::uint64_t elements() const { return packed_elements.value_or(element_count(dims).value_or(0)); }
-  Result<Tensor> read() const;
+  // Elements that are not zero, the packed ones all. Reads the payload; what is sparse is not made dense.
+  Result<std::uint64_t> nonzeros() const;
 };
 
 struct WeightMap {
   std::vector<WeightTensor> tensors;  // by scope, initializers first, in file order
   std::vector<Node> layers;           // nodes that compute, in graph order, all scopes
-  std::vector<std::string> notes;     // sparse initializers and the like that are not in `tensors`
+  std::vector<std::string> notes;     // constants that are not in `tensors`
 };
 
 // Reads no payload.

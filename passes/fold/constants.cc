@@ -7,9 +7,9 @@
 // nodes that fold), or when it is a Shape or Size of a value whose shape is fully known. The engine evaluates whole
 // regions of such nodes; the values that the rest of the model reads become initializers, constants that nothing else
 // read go. Kept, with a reason: random ops, ops of other domains, nodes with bodies, DequantizeLinear and Cast
-// of weights to a wider type (folding them would undo a compression), graph outputs, nodes of functions, results that
-// are not dense numeric tensors, nodes that the engine refuses, and whatever would make the file grow by more than
-// max_bytes:
+// of weights to a wider type and nodes of weights stored sparse (folding them would undo a compression), graph outputs,
+// nodes of functions, results that are not dense numeric tensors, nodes that the engine refuses, and whatever would make
+// the file grow by more than max_bytes:
 //
 //   growth of a region = bytes of its results - bytes of the constants that only it read
 #include <fmt/format.h>
@@ -25,6 +25,7 @@
 #include "ir/extract.h"
 #include "ir/rewriter.h"
 #include "pass/pass.h"
+#include "pass/stored_sparse.h"
 
 namespace onnxpress {
 namespace {
@@ -154,7 +155,9 @@ class Folder {
     std::vector<std::pair<Node, std::string>> skipped;
   };
   Folder(Graph& graph, PassContext& context, const Options& options, Log& log)
-      : graph_(graph), context_(context), options_(options), log_(log) {}
+      : graph_(graph), context_(context), options_(options), log_(log) {
+    for (const StoredSparse& weight : stored_sparse(graph)) sparse_.merge(set_of(weight.nodes));
+  }
 
   Result<bool> run() {
     std::vector<Nodes> regions = split_regions(graph_, candidates());
@@ -219,7 +222,7 @@ class Folder {
     if (!node.domain().empty()) return fmt::format("op of domain '{}'", node.domain());
     if (std::ranges::find(random, node.op()) != random.end()) return "its result may be random";
     if (node.has_subgraph()) return "it has a body";
-    if (!options_.dequantize && widens_weights(node)) return "folding it would undo the compression of its weights";
+    if (!options_.dequantize && (widens_weights(node) || sparse_.contains(node.proto()))) return "folding it would undo the compression of its weights";
     for (const std::string& output : node.outputs()) {
       if (output.empty()) continue;
       const ValueType type = graph_.type(output);
@@ -356,6 +359,7 @@ class Folder {
   const Options& options_;
   Log& log_;
   NodeSet refused_;
+  NodeSet sparse_;  // nodes of weights that are stored sparse
 };
 
 class FoldConstants final : public Pass {
@@ -364,7 +368,7 @@ class FoldConstants final : public Pass {
   static void describe(Schema<Options>& schema) {
     schema.add("max_bytes", &Options::max_bytes, "bytes the file may grow by for one connected region of constants",
                {.min = 0, .max = 1e15});
-    schema.add("dequantize", &Options::dequantize, "also fold DequantizeLinear and widening Casts of weights");
+    schema.add("dequantize", &Options::dequantize, "also fold DequantizeLinear, widening Casts of weights and weights stored sparse");
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {
@@ -403,8 +407,8 @@ PassInfo info_fold_constants() {
            "whose shape is fully known; the results become initializers and constants that nothing else reads go. "
            "A connected region of constants is folded as far as the file does not grow by more than max_bytes. "
            "Never touched: random ops, ops of other domains, nodes with bodies, functions, nodes that make a graph "
-           "output, and DequantizeLinear or a Cast of weights to a wider type unless dequantize is on. A node that the "
-           "engine refuses is skipped.",
+           "output, and, unless dequantize is on, DequantizeLinear, a Cast of weights to a wider type and the nodes of "
+           "a weight that store-sparse wrote. A node that the engine refuses is skipped.",
        .example = "fold-constants{max_bytes=65536}"});
 }
 

@@ -66,7 +66,7 @@ class RoundAdaptive final : public Pass {
     Outcome outcome;
     for (const std::vector<QuantizedLayer>& level : layer_levels(model, context, options_.sequential)) {
       OP_LET(const bool changed,
-             in_groups(
+             in_groups<QuantizedLayer>(
                  level, budget,
                  [](const QuantizedLayer& layer) { return 3 * gram_bytes(layer.shape) + layer_bytes(layer); },
                  [&](std::span<const QuantizedLayer> layers) { return round_group(model, layers, context); }));

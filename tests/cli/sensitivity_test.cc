@@ -97,3 +97,28 @@ TEST_CASE_METHOD(Fixture, "the budget of quant-mixed and the gate of the command
   CHECK(gate.code == 2);
   CHECK_THAT(gate.err, ContainsSubstring("--max-drop needs --eval"));
 }
+
+TEST_CASE_METHOD(Fixture, "sensitivity to pruning: a table, JSON, a pipeline to paste") {
+  for (const std::string method : {"prune-magnitude", "prune-channels"}) {
+    const Ended ended = sensitivity({"--method", method, "--ratios", "0.5,0.25", "-o", table, "--force"});
+    INFO(ended.err);
+    CHECK(ended.code == 0);
+    CHECK_THAT(ended.out, ContainsSubstring(method));
+    const auto json = nlohmann::json::parse(read_file(table));
+    CHECK(json["kind"] == "onnxpress-prune-sensitivity");
+    CHECK(json["method"] == method);
+    CHECK(json["ratios"] == std::vector<double>{0.25, 0.5});
+    const Ended printed = sensitivity({"--method", method, "--ratios", "0.5,0.25", "--format", "json"});
+    CHECK(printed.out == read_file(table));
+  }
+  const Ended magnitude = sensitivity({"--method", "prune-magnitude"});
+  CHECK_THAT(magnitude.out, ContainsSubstring("@clean,fold-batchnorm,prune-magnitude{sparsity=0.5 layers=["));
+  const std::size_t line = magnitude.out.find("@clean,fold-batchnorm,prune-magnitude");
+  const std::string pipeline = magnitude.out.substr(line, magnitude.out.find('\n', line) - line);
+  CHECK(run_onnxpress({"compress", in, "-o", dir.path("pruned.onnx"), "-p", pipeline}).code == 0);
+
+  CHECK(sensitivity({"--method", "prune-magnitude", "-o", table}).code == 2);  // it exists
+  CHECK(sensitivity({"--method", "prune-magnitude", "--per-tensor"}).code == 2);
+  CHECK(sensitivity({"--method", "prune-magnitude", "--ratios", "1.5"}).code == 2);
+  CHECK(sensitivity({"--method", "prune-everything"}).code == 2);
+}

@@ -37,6 +37,8 @@ inline std::string other_value(const Field& field, std::size_t k = 0) {
   }
   if (field.type == "list of text") return "[Conv]";
   if (field.type == "list of int") return "[1]";
+  if (field.type == "N:M") return k == 0 ? "2:4" : "1:3";
+  if (field.type == "list of SELECTOR=SHARE") return "[\"op:Conv=0.75\"]";
   return "other";
 }
 

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "data/npy.h"
 #include "data/source.h"
+#include "npz/npy.h"
 #include "num/value_type.h"
 
 namespace onnxpress::testing {

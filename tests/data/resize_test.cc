@@ -4,7 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 
-#include "data/npz.h"
+#include "npz/npz.h"
 #include "files.h"
 
 using namespace onnxpress;

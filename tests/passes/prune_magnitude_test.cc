@@ -2,6 +2,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 
+#include "data/files.h"
 #include "num/select.h"
 #include "pass/pipeline.h"
 #include "pass/registry.h"
@@ -315,6 +316,130 @@ TEST_CASE("prune-magnitude prunes the operators it is told") {
   CHECK(outcome.error().code == Code::usage);
   CHECK(contains(outcome.error().text(), "did you mean 'Conv'"));
   CHECK_FALSE(Pipeline::parse("prune-magnitude{sparsity=1.5}", all_passes()));
+}
+
+TEST_CASE("prune-magnitude keeps N of M along the axis that is summed over") {
+  // Conv: kernels as they lie; five elements a row, so that the last group has one.
+  require_rewrite(HEAD
+                  "g (float[1,5,3,3] x) => (float[1,2,3,3] y) <float[2,5,1,1] W = {1, 4, 2, 3, 9, -5, 1, 1, 1, 1}> "
+                  "{ y = Conv(x, W) }",
+                  prune("pattern=2:4"),
+                  HEAD
+                  "g (float[1,5,3,3] x) => (float[1,2,3,3] y) <float[2,5,1,1] W = {0, 4, 0, 3, 9, -5, 0, 0, 1, 1}> "
+                  "{ y = Conv(x, W) }");
+  // MatMul [K, N]: down the columns; Gemm with transB: along the rows.
+  require_rewrite(
+      HEAD "g (float[n,4] x) => (float[n,2] y) <float[4,2] W = {1, 8, 2, 7, 3, 6, 4, 5}> { y = MatMul(x, W) }",
+      prune("pattern=1:2"),
+      HEAD "g (float[n,4] x) => (float[n,2] y) <float[4,2] W = {0, 8, 2, 0, 0, 6, 4, 0}> { y = MatMul(x, W) }");
+  require_rewrite(HEAD
+                  "g (float[n,4] x) => (float[n,2] y) <float[2,4] W = {1, 8, 2, 7, 3, 6, 4, 5}> "
+                  "{ y = Gemm<transB = 1>(x, W) }",
+                  prune("pattern=1:2"),
+                  HEAD
+                  "g (float[n,4] x) => (float[n,2] y) <float[2,4] W = {0, 8, 0, 7, 0, 6, 0, 5}> "
+                  "{ y = Gemm<transB = 1>(x, W) }");
+  // ConvTranspose [Ci, Co, k]: over the input channels.
+  require_rewrite(HEAD
+                  "g (float[1,2,3] x) => (float[1,3,3] y) <float[2,3,1] W = {1, 2, 3, -3, -2, -1}> "
+                  "{ y = ConvTranspose(x, W) }",
+                  prune("pattern=1:2"),
+                  HEAD
+                  "g (float[1,2,3] x) => (float[1,3,3] y) <float[2,3,1] W = {0, 0, 3, -3, -2, 0}> "
+                  "{ y = ConvTranspose(x, W) }");
+}
+
+TEST_CASE("prune-magnitude leaves a weight whose readers disagree about a row of N:M") {
+  constexpr auto text = HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] W = {1, 2, 3, 4}> { a = MatMul(x, W) y = Gemm<transB = 1>(a, W) "
+      "}";
+  require_untouched(text, prune("pattern=1:2"));
+  CHECK(contains(journal_of(text, prune("pattern=1:2")), "readers of weight 'W' sum over different axes"));
+}
+
+TEST_CASE("prune-magnitude threshold= zeroes what is below a value") {
+  require_rewrite(HEAD
+                  "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.5, -0.49, 0.51, -2}> { y = MatMul(x, W) }",
+                  prune("threshold=0.5"),
+                  HEAD "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.5, 0, 0.51, -2}> { y = MatMul(x, W) }");
+  require_untouched(HEAD "g (float[n,1] x) => (float[n,2] y) <float[1,2] W = {0.5, -0.49}> { y = MatMul(x, W) }",
+                    prune("threshold=0"));
+}
+
+TEST_CASE("prune-magnitude compares tensors by their norm or by LAMP scores") {
+  // B is A ten times as large: plain magnitudes would only prune A.
+  constexpr auto model = HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {{{}}}, float[2,2] B = {{{}}}>"
+      "{{ a = MatMul(x, A) y = MatMul(a, B) }}";
+  const std::string before = fmt::format(model, "1.0, 2.0, 3.0, 4.0", "10.0, 20.0, 30.0, 40.0");
+  for (const char* scope : {"normalized", "lamp"})
+    require_rewrite(before, prune(fmt::format("scope={}", scope)),
+                    fmt::format(model, "0.0, 0.0, 3.0, 4.0", "0.0, 0.0, 30.0, 40.0"));
+  // LAMP never empties a layer while another has more than its largest weight: that one scores 1.
+  require_rewrite(fmt::format(model, "1.0, 1.0, 1.0, 1.0", "10.0, 0.1, 0.1, 0.1"), prune("scope=lamp sparsity=0.375"),
+                  fmt::format(model, "1.0, 1.0, 1.0, 1.0", "10.0, 0.0, 0.0, 0.0"));
+}
+
+TEST_CASE("prune-magnitude criterion=random draws with the seed") {
+  const std::string text = three_layers();
+  const auto drawn = [&](std::uint64_t seed, unsigned jobs, std::string_view options) {
+    Model model = parse(text);
+    PassContext context;
+    context.seed = seed;
+    context.jobs = jobs;
+    run_pipeline(model, prune(options), &context);
+    CHECK(zeros_of(model, "W0") + zeros_of(model, "W1") + zeros_of(model, "W2") == 54);
+    return model.fingerprint().value();
+  };
+  for (const char* options : {"criterion=random", "criterion=random scope=global"}) {
+    CHECK(drawn(1, 1, options) == drawn(1, 8, options));
+    CHECK(drawn(1, 1, options) != drawn(2, 1, options));
+  }
+  CHECK(drawn(1, 1, "criterion=random pattern=3:6") != drawn(1, 1, "criterion=random"));
+}
+
+TEST_CASE("prune-magnitude takes other shares for single layers, and spares the ends") {
+  constexpr auto model = HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {{{}}}, float[2,2] B = {{{}}}, float[2,2] C = {{{}}}>"
+      "{{ a = MatMul(x, A) b = Gemm(a, B) y = MatMul(b, C) }}";
+  const std::string full = "1.0, 2.0, 3.0, 4.0", half = "0.0, 0.0, 3.0, 4.0", quarter = "0.0, 2.0, 3.0, 4.0";
+  const std::string before = fmt::format(model, full, full, full);
+  require_rewrite(before, prune("layers=[\"op:Gemm=0.25\"]"), fmt::format(model, half, quarter, half));
+  require_rewrite(before, prune("layers=[\"op:Gemm=0\",\"*=0.25\"]"), fmt::format(model, quarter, full, quarter));
+  require_rewrite(before, prune("ends=false"), fmt::format(model, full, half, full));
+  require_rewrite(before, prune("scope=global layers=[\"*->a=0\"]"), fmt::format(model, full, half, half));
+  CHECK(contains(journal_of(before, prune("ends=false")), "skipped MatMul->a: ends=false: it is the first layer"));
+  CHECK(contains(journal_of(before, prune("layers=[\"op:Gemm=0\"]")), "skipped Gemm->b: layers= leaves it"));
+}
+
+TEST_CASE("prune-magnitude takes masks from a file") {
+  const TempDir folder;
+  const std::string path = folder.path("masks.npz");
+  write_zip(path, {{"A.npy", npy("|u1", "(2, 2)", std::string("\1\0\0\2", 4))}});
+  constexpr auto model = HEAD
+      "g (float[n,2] x) => (float[n,2] y) <float[2,2] A = {{{}}}, float[2,2] B = {{1.0, 2.0, 3.0, 4.0}}>"
+      "{{ a = MatMul(x, A) y = MatMul(a, B) }}";
+  const std::string before = fmt::format(model, "1.0, 2.0, 3.0, 4.0"), option = "mask=\"" + path + "\"";
+  require_rewrite(before, prune(option), fmt::format(model, "1.0, 0.0, 0.0, 4.0"));
+  CHECK(contains(journal_of(before, prune(option)), "skipped MatMul->y: there is no mask for weight 'B'"));
+  write_zip(path, {{"AB.npy", npy("|u1", "(2, 2)", std::string(4, '\0'))}});
+  const auto fails = [&](std::string_view options) {
+    const auto pipeline = Pipeline::parse(prune(options), all_passes());
+    if (!pipeline) return pipeline.error().text();
+    Model untouched = parse(before);
+    PassContext context;
+    const auto outcome = pipeline->run(untouched, context, {}, nullptr);
+    REQUIRE_FALSE(outcome);
+    return outcome.error().text();
+  };
+  CHECK(contains(fails(option), "'AB' is no weight of the model that can be pruned"));
+  CHECK(contains(fails(option), "did you mean 'A'"));
+  write_zip(path, {{"A.npy", npy("|u1", "(4,)", std::string(4, '\0'))}});
+  CHECK(contains(fails(option), "is [4], the weight [2, 2]"));
+  CHECK(contains(fails("mask=\"/nowhere/m.npz\""), "m.npz"));
+  for (const char* bad : {"threshold=1 scope=lamp", "pattern=2:4 scope=global", "criterion=random scope=lamp",
+                          "threshold=1 pattern=2:4", "pattern=4:2", "layers=[Conv]", "layers=[\"Conv=2\"]"})
+    CHECK_FALSE(fails(bad).empty());
 }
 
 }  // namespace onnxpress::testing

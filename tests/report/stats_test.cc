@@ -2,6 +2,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "ir/rewriter.h"
 #include "support/models.h"
 
 using namespace onnxpress;
@@ -140,4 +141,43 @@ TEST_CASE("Bodies of If count once each; their weights and ops are seen") {
   CHECK(stats.macs == 8);
   REQUIRE(stats.notes.size() == 1);
   CHECK(stats.notes[0].contains("body"));
+}
+
+TEST_CASE("Weights stored sparse count as the dense ones") {
+  // Zero points of two channels: codes 3 and 0 are zero in the first and in the second.
+  const std::string text = HEAD "g (float[1,300] x) => (float[1,2] y) <" + filled("float[300,2]", "w", 600, "0") +
+                           ", " + filled("int8[300,2]", "q", 600, "3") +
+                           ", float[2] qs = {1, 1}, int8[2] qz = {3, 0}> { h = MatMul(x, w) "
+                           "d = DequantizeLinear<axis = 1>(q, qs, qz) k = MatMul(x, d) y = Add(h, k) }";
+  Model dense = parse(text);
+  Rewriter rewriter(dense.main());
+  Tensor weight = *dense.main().initializer("w").read(), codes = *dense.main().initializer("q").read();
+  weight.as_mutable<float>()[599] = 5;
+  weight.as_mutable<float>()[3] = -0.0F;
+  for (const std::size_t i : {10U, 12U, 13U}) codes.as_mutable<std::int8_t>()[i] = 0;
+  rewriter.set_initializer(dense.main().initializer("w"), weight);
+  rewriter.set_initializer(dense.main().initializer("q"), codes);
+  REQUIRE(rewriter.commit());
+  const auto before = model_stats(dense);
+  REQUIRE(before);
+  CHECK(before->nonzeros == 1 + 2 + 299);  // of w; of q in its first channel, in its second
+  for (const char* pipeline : {"store-sparse", "store-sparse{form=sparse_initializer}"}) {
+    Model stored = dense.clone();
+    REQUIRE(testing::run_pipeline(stored, pipeline).changed);
+    const auto after = model_stats(stored);
+    REQUIRE(after);
+    CHECK(after->parameters == before->parameters);
+    CHECK(after->nonzeros == before->nonzeros);
+    CHECK(after->macs == before->macs);
+    CHECK(after->macs_unknown.empty());
+    CHECK(after->weight_bytes < before->weight_bytes);
+    CHECK(after->weights.at("float").elements == before->weights.at("float").elements);
+    REQUIRE(after->layers.size() == before->layers.size());
+    for (std::size_t i = 0; i < after->layers.size(); ++i) {
+      CHECK(after->layers[i].node == before->layers[i].node);
+      CHECK(after->layers[i].parameters == before->layers[i].parameters);
+      CHECK(after->layers[i].nonzeros == before->layers[i].nonzeros);
+    }
+    CHECK(after->notes.empty());
+  }
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "data/npy.h"
+#include "npz/npy.h"
 
 namespace onnxpress {
 

@@ -1,4 +1,4 @@
-#include "data/npz.h"
+#include "npz/npz.h"
 
 #include <zip.h>
 

@@ -1,4 +1,4 @@
-#include "data/npy.h"
+#include "npz/npy.h"
 
 #include <algorithm>
 #include <array>

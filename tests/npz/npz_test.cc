@@ -1,8 +1,8 @@
-#include "data/npz.h"
+#include "npz/npz.h"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include "files.h"
+#include "data/files.h"
 #include "support/models.h"
 
 using namespace onnxpress;

@@ -1,0 +1,13 @@
+// Columns of text, aligned for a terminal or as a Markdown table.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace onnxpress {
+
+// The first row is the head. The first `left_columns` columns are left-aligned, the others right-aligned. Not empty.
+std::string text_table(const std::vector<std::vector<std::string>>& rows, std::size_t left_columns, bool markdown);
+
+}  // namespace onnxpress
