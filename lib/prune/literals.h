@@ -33,8 +33,8 @@ struct NodeEdits {
     std::int64_t axis = 0;
     std::vector<std::int64_t> indices;
   };
-  std::vector<Selection> selections = {};   // Gathers in front of the first input
-  std::optional<Selection> gather = {};     // the node becomes this Gather of its first input
+  std::vector<Selection> selections = {};  // Gathers in front of the first input
+  std::optional<Selection> gather = {};    // the node becomes this Gather of its first input
 };
 
 class NodePatch {
