@@ -31,12 +31,9 @@ std::optional<std::vector<double>> constant_floats(const Graph& graph, std::stri
   return std::vector<double>(values->begin(), values->end());
 }
 
-struct Bounds {
-  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
-};
+}  // namespace
 
-// Of a Relu or Clip; nullopt: another op, or bounds that are no constants.
-std::optional<Bounds> bounds_of(const Node& node) {
+std::optional<Bounds> activation_bounds(const Node& node) {
   Bounds bounds;
   if (node.is("Relu")) return Bounds{0, bounds.high};
   if (!node.is("Clip")) return std::nullopt;
@@ -51,8 +48,6 @@ std::optional<Bounds> bounds_of(const Node& node) {
   }
   return bounds;
 }
-
-}  // namespace
 
 std::any MeanDifference::reduce(const TensorView& a, const TensorView& b) const {
   SampleSums out;
@@ -108,7 +103,7 @@ std::optional<std::vector<double>> mean_from_batchnorm(const Graph& graph, std::
     node = graph.producer(node.input(0));
   if (!node) return std::nullopt;
   Bounds bounds;
-  if (const auto clip = bounds_of(node)) {
+  if (const auto clip = activation_bounds(node)) {
     bounds = *clip;
     node = graph.producer(node.input(0));
   }

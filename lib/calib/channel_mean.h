@@ -34,6 +34,12 @@ class MeanDifference : public PairAccumulator {
 // The mean of clip(x, low, high) for x normal with this mean and standard deviation.
 double clipped_normal_mean(double mean, double deviation, double low, double high);
 
+// What a Relu or Clip lets through; nullopt: another op, or bounds that are no constants.
+struct Bounds {
+  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+};
+std::optional<Bounds> activation_bounds(const Node& node);
+
 // What the mean of `value` is for each channel, when it comes from a BatchNormalization through Relu, Clip and ops that
 // do not change a channel's mean: BatchNormalization makes channels of mean B and deviation |scale|, taken as normal
 // (Nagel et al., arXiv 1906.04721, appendix C). nullopt: it comes from elsewhere.

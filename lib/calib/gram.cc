@@ -3,131 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
-#include <numeric>
-#include <random>
 
 #include "num/linalg.h"
 
 namespace onnxpress {
 namespace {
 
-constexpr std::size_t kBlock = 256;    // rows per update of the sums
-constexpr std::uint64_t kHoldOut = 5;  // every fifth sample
+constexpr std::size_t kBlock = 256;  // rows per update of the sums
 
-// The rows of one batch, sample after sample.
-struct Rows {
-  std::size_t samples = 0, per_sample = 0;
-  std::vector<float> x, y;
+// What a layer reads and what it should give there.
+struct PairedRows {
+  Rows x, y;
   std::string trouble = {};
 };
-
-Rows unusable(std::string why) {
-  Rows rows;
-  rows.trouble = std::move(why);
-  return rows;
-}
-
-// `count` of `total` positions in ascending order; all of them when there are no more.
-std::vector<std::size_t> choose_positions(std::size_t total, std::size_t count, std::uint64_t seed) {
-  std::vector<std::size_t> all(total);
-  std::iota(all.begin(), all.end(), 0UZ);
-  if (total <= count) return all;
-  std::mt19937_64 random(seed);
-  for (std::size_t i = 0; i < count; ++i) std::swap(all[i], all[i + random() % (total - i)]);
-  all.resize(count);
-  std::ranges::sort(all);
-  return all;
-}
-
-std::vector<std::int64_t> unravel(std::size_t index, std::span<const std::int64_t> dims) {
-  std::vector<std::int64_t> at(dims.size());
-  for (std::size_t d = dims.size(); d-- > 0;) {
-    at[d] = static_cast<std::int64_t>(index) % dims[d];
-    index /= static_cast<std::size_t>(dims[d]);
-  }
-  return at;
-}
-
-std::size_t product(std::span<const std::int64_t> dims) { return element_count(dims).value_or(0); }
-
-// Padding in front of each axis; auto_pad as the ONNX specification of Conv has it.
-std::vector<std::int64_t> leading_pads(const PatchShape& shape, std::span<const std::int64_t> in,
-                                       std::span<const std::int64_t> out) {
-  std::vector<std::int64_t> pads(shape.kernel.size(), 0);
-  for (std::size_t d = 0; d < pads.size(); ++d) {
-    if (shape.auto_pad == "SAME_UPPER" || shape.auto_pad == "SAME_LOWER") {
-      const std::int64_t reach = (shape.kernel[d] - 1) * shape.dilations[d] + 1;
-      const std::int64_t total = std::max<std::int64_t>(0, (out[d] - 1) * shape.strides[d] + reach - in[d]);
-      pads[d] = shape.auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
-    } else if (shape.auto_pad != "VALID") {
-      pads[d] = shape.pads[d];
-    }
-  }
-  return pads;
-}
-
-// Where in one channel of the input each kernel element lies for one output position; -1 in the padding.
-std::vector<std::int64_t> patch_offsets(const PatchShape& shape, std::span<const std::int64_t> in,
-                                        std::span<const std::int64_t> out, std::size_t position) {
-  const auto pads = leading_pads(shape, in, out);
-  const auto origin = unravel(position, out);
-  std::vector<std::int64_t> offsets(product(shape.kernel));
-  for (std::size_t k = 0; k < offsets.size(); ++k) {
-    const auto tap = unravel(k, shape.kernel);
-    std::int64_t offset = 0;
-    for (std::size_t d = 0; d < in.size() && offset >= 0; ++d) {
-      const std::int64_t at = origin[d] * shape.strides[d] - pads[d] + tap[d] * shape.dilations[d];
-      offset = at < 0 || at >= in[d] ? -1 : offset * in[d] + at;
-    }
-    offsets[k] = offset;
-  }
-  return offsets;
-}
-
-Rows conv_rows(const PatchShape& shape, std::span<const std::int64_t> y_dims, std::span<const float> y,
-               std::span<const std::int64_t> x_dims, std::span<const float> x, std::size_t positions,
-               std::uint64_t seed) {
-  const auto in = x_dims.subspan(2), out = y_dims.subspan(2);
-  const std::size_t inputs = static_cast<std::size_t>(x_dims[1]), plane = product(in), out_plane = product(out);
-  const auto chosen = choose_positions(out_plane, positions, seed);
-  const std::size_t taps = product(shape.kernel);
-  Rows rows{.samples = static_cast<std::size_t>(x_dims[0]), .per_sample = chosen.size(), .x = {}, .y = {}};
-  rows.x.resize(rows.samples * chosen.size() * inputs * taps);
-  rows.y.resize(rows.samples * chosen.size() * shape.outputs);
-  for (std::size_t p = 0; p < chosen.size(); ++p) {
-    const auto offsets = patch_offsets(shape, in, out, chosen[p]);
-    for (std::size_t n = 0; n < rows.samples; ++n) {
-      const std::size_t row = n * chosen.size() + p;
-      float* to = rows.x.data() + row * inputs * taps;
-      for (std::size_t c = 0; c < inputs; ++c) {
-        const float* channel = x.data() + (n * inputs + c) * plane;
-        for (const std::int64_t offset : offsets) *to++ = offset < 0 ? 0.0F : channel[offset];
-      }
-      for (std::size_t m = 0; m < shape.outputs; ++m)
-        rows.y[row * shape.outputs + m] = y[(n * shape.outputs + m) * out_plane + chosen[p]];
-    }
-  }
-  return rows;
-}
-
-// The last axis is the row; the first counts samples, those between are positions.
-Rows matrix_rows(const PatchShape& shape, std::span<const std::int64_t> dims, std::span<const float> y,
-                 std::span<const float> x, std::size_t positions, std::uint64_t seed) {
-  const std::size_t samples = dims.size() > 1 ? static_cast<std::size_t>(dims[0]) : 1;
-  const std::size_t all = samples == 0 ? 0 : x.size() / shape.length / samples;
-  const auto chosen = choose_positions(all, positions, seed);
-  Rows rows{.samples = samples, .per_sample = chosen.size(), .x = {}, .y = {}};
-  for (std::size_t n = 0; n < samples; ++n)
-    for (const std::size_t p : chosen) {
-      const auto from_x = x.subspan((n * all + p) * shape.length, shape.length);
-      const auto from_y = y.subspan((n * all + p) * shape.outputs, shape.outputs);
-      rows.x.insert(rows.x.end(), from_x.begin(), from_x.end());
-      rows.y.insert(rows.y.end(), from_y.begin(), from_y.end());
-    }
-  return rows;
-}
 
 bool all_finite(std::span<const float> values) {
   return std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
@@ -138,27 +27,6 @@ void accumulate(std::vector<double>& sum, const std::vector<double>& other) {
 }
 
 }  // namespace
-
-PatchShape patch_shape(const Node& node, std::span<const std::int64_t> weight_dims) {
-  PatchShape shape;
-  if (!node.is("Conv")) {
-    assert((node.is("Gemm") && node.attr_int("transA", 0) == 0) || node.is("MatMul"));
-    const bool transposed = node.is("Gemm") && node.attr_int("transB", 0) != 0;
-    shape.outputs = static_cast<std::size_t>(weight_dims[transposed ? 0 : 1]);
-    shape.length = static_cast<std::size_t>(weight_dims[transposed ? 1 : 0]);
-    return shape;
-  }
-  const std::size_t axes = weight_dims.size() - 2;
-  shape.groups = static_cast<std::size_t>(node.attr_int("group", 1));
-  shape.outputs = static_cast<std::size_t>(weight_dims[0]);
-  shape.length = product(weight_dims.subspan(1));
-  shape.kernel.assign(weight_dims.begin() + 2, weight_dims.end());
-  shape.strides = node.attr_ints("strides", std::vector<std::int64_t>(axes, 1));
-  shape.dilations = node.attr_ints("dilations", std::vector<std::int64_t>(axes, 1));
-  shape.pads = node.attr_ints("pads", std::vector<std::int64_t>(2 * axes, 0));
-  shape.auto_pad = node.attr_string("auto_pad", "NOTSET");
-  return shape;
-}
 
 Gram::Gram(PatchShape s)
     : shape(std::move(s)),
@@ -199,33 +67,25 @@ GramAccumulator::GramAccumulator(PatchShape shape, std::size_t positions, std::u
 }
 
 std::any GramAccumulator::reduce(const TensorView& y, const TensorView& x) const {
-  const auto y_values = to_floats(y), x_values = to_floats(x);
-  if (!y_values || !x_values) return unusable("its input or output is not numeric");
-  const std::size_t axes = x.dims.size();
-  if (shape_.is_conv()) {
-    const std::size_t taps = product(shape_.kernel), inputs = shape_.groups * shape_.length / std::max(taps, 1UZ);
-    if (axes != shape_.kernel.size() + 2 || y.dims.size() != axes || x.dims[0] != y.dims[0] ||
-        x.dims[1] != static_cast<std::int64_t>(inputs) || y.dims[1] != static_cast<std::int64_t>(shape_.outputs))
-      return unusable("its input and output have other shapes than in the reference");
-    return conv_rows(shape_, y.dims, *y_values, x.dims, *x_values, positions_, seed_);
-  }
-  const bool rows_match = axes > 0 && y.dims.size() == axes &&
-                          std::ranges::equal(x.dims.first(axes - 1), y.dims.first(axes - 1)) &&
-                          x.dims.back() == static_cast<std::int64_t>(shape_.length) &&
-                          y.dims.back() == static_cast<std::int64_t>(shape_.outputs);
-  if (!rows_match) return unusable("its input and output have other shapes than in the reference");
-  return matrix_rows(shape_, x.dims, *y_values, *x_values, positions_, seed_);
+  PairedRows rows{.x = patch_rows(shape_, x, positions_, seed_),
+                  .y = channel_rows(shape_.is_conv() ? 1 : -1, y, positions_, seed_)};
+  rows.trouble = rows.x.trouble.empty() ? rows.y.trouble : rows.x.trouble;
+  if (rows.trouble.empty() && (rows.x.samples != rows.y.samples || rows.x.available != rows.y.available ||
+                               rows.y.width != shape_.outputs || x.dims.size() != y.dims.size()))
+    rows.trouble = "its input and output have other shapes than in the reference";
+  return rows;
 }
 
 void GramAccumulator::merge(std::any partial) {
-  const Rows rows = std::any_cast<Rows>(std::move(partial));
+  const PairedRows rows = std::any_cast<PairedRows>(std::move(partial));
   if (trouble_.empty()) trouble_ = rows.trouble;
-  const std::size_t width = shape_.groups * shape_.length;
-  for (std::size_t n = 0; n < rows.samples; ++n) {
-    Fold& fold = folds_[samples_++ % kHoldOut == kHoldOut - 1 ? 1 : 0];
-    for (std::size_t r = n * rows.per_sample; r < (n + 1) * rows.per_sample; ++r) {
-      const auto x = std::span(rows.x).subspan(r * width, width);
-      const auto y = std::span(rows.y).subspan(r * shape_.outputs, shape_.outputs);
+  if (!rows.trouble.empty()) return;
+  const std::size_t width = shape_.groups * shape_.length, per_sample = rows.x.per_sample;
+  for (std::size_t n = 0; n < rows.x.samples; ++n) {
+    Fold& fold = folds_[onnxpress::held_out(samples_++) ? 1 : 0];
+    for (std::size_t r = n * per_sample; r < (n + 1) * per_sample; ++r) {
+      const auto x = std::span(rows.x.values).subspan(r * width, width);
+      const auto y = std::span(rows.y.values).subspan(r * shape_.outputs, shape_.outputs);
       if (!all_finite(x) || !all_finite(y)) {
         ++non_finite_;
         continue;

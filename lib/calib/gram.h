@@ -6,25 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "ir/model.h"
+#include "calib/rows.h"
 #include "pass/pass.h"
 
 namespace onnxpress {
-
-// How a Conv, Gemm or MatMul with a weight as its second operand reads its input: as rows of `length` numbers for each
-// of `groups`, one row per output position. For a Conv a row is the patch under the kernel, [channels of the group,
-// kernel...] as the weight has it, with zeros where it is padded.
-struct PatchShape {
-  std::size_t groups = 1, length = 0;
-  std::size_t outputs = 0;                                     // output channels, all groups
-  std::vector<std::int64_t> kernel, strides, pads, dilations;  // empty: rows are those of the last axis
-  std::string auto_pad = {};
-
-  bool is_conv() const { return !kernel.empty(); }
-  std::size_t outputs_per_group() const { return outputs / groups; }
-};
-// Of a node whose weight has these dims. Asserts that it is one of the three ops, without transA.
-PatchShape patch_shape(const Node& node, std::span<const std::int64_t> weight_dims);
 
 // Sums over rows: x is a patch, y the output that belongs to it.
 struct Gram {
