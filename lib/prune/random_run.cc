@@ -63,8 +63,7 @@ class FreeDims {
       }
       std::int64_t number = 0;
       const auto [stop, error] = std::from_chars(term.data(), term.data() + term.size(), number);
-      if (error != std::errc() || stop != term.data() + term.size() || number < 0 || number > 1024)
-        return std::nullopt;
+      if (error != std::errc() || stop != term.data() + term.size() || number < 0 || number > 1024) return std::nullopt;
       total += number;
     }
     return total;
@@ -77,8 +76,7 @@ class FreeDims {
 Result<Tensor> random_tensor(DType dtype, const Dims& dims, Random& random) {
   if (is_float(dtype)) {
     Tensor tensor(DType::f32, dims);
-    for (float& value : tensor.as_mutable<float>())
-      value = static_cast<float>(random.next() >> 40) * 0x1p-23F - 1.0F;
+    for (float& value : tensor.as_mutable<float>()) value = static_cast<float>(random.next() >> 40) * 0x1p-23F - 1.0F;
     return dtype == DType::f32 ? tensor : convert(tensor.view(), dtype);
   }
   Tensor tensor(DType::i64, dims);
