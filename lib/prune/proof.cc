@@ -78,12 +78,12 @@ class Prover {
       return {};
     });
     if (!narrow) return refused(std::move(narrow).error());
-    auto silenced = run_changed(
-        [&](Model& copy, Graph& scope) { return blank_units(copy, scope, kept, context_.jobs); });
+    auto silenced =
+        run_changed([&](Model& copy, Graph& scope) { return blank_units(copy, scope, kept, context_.jobs); });
     if (silenced && !finite(*silenced) && finite(*narrow)) {  // divided by something silent: silence only the readers
       const KeptAxes readers = reading(kept);
-      silenced = run_changed(
-          [&](Model& copy, Graph& scope) { return blank_units(copy, scope, readers, context_.jobs); });
+      silenced =
+          run_changed([&](Model& copy, Graph& scope) { return blank_units(copy, scope, readers, context_.jobs); });
     }
     if (!silenced) return refused(std::move(silenced).error());
     Trial trial;
