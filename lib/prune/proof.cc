@@ -13,8 +13,8 @@
 namespace onnxpress {
 namespace {
 
-// Enough to find a dozen groups at fault among a thousand.
-constexpr std::size_t kMostTrials = 200;
+// Enough to find half a dozen groups at fault among a hundred.
+constexpr std::size_t kMostTrials = 64;
 
 bool ours(const Error& error) { return error.code == Code::io || error.code == Code::resource; }
 
