@@ -2,10 +2,12 @@
 
 #include <array>
 
+#include "prune/shape_operand.h"
+
 namespace onnxpress {
 namespace {
 
-constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers};
+constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers, attention_patchers};
 
 Patcher find_patcher(const Node& node) {
   static const auto table = [] {
@@ -72,7 +74,8 @@ Status NodePatch::set_shape(std::size_t slot,
     for (std::size_t i = 0; i < numbers->size(); ++i) (*numbers)[i] = number(i, (*numbers)[i]).value_or((*numbers)[i]);
     return set_literal(slot, *numbers);
   }
-  const Node concat = graph.producer(node_.input(slot));
+  const ShapeOrigin origin = shape_origin(graph, node_.input(slot));
+  const Node concat = graph.producer(origin.value);
   if (!concat || !concat.is("Concat")) return {};
   std::size_t at = 0;
   for (std::size_t part = 0; part < concat.input_count(); ++part) {
@@ -84,13 +87,12 @@ Status NodePatch::set_shape(std::size_t slot,
       continue;
     }
     OP_LET(std::vector<std::int64_t> numbers, to_int64s(tensor->view()));
-    bool changed = false;
+    const std::vector<std::int64_t> before = numbers;
     for (std::int64_t& old : numbers) {
-      const std::int64_t now = number(at++, old).value_or(old);
-      changed = changed || now != old;
-      old = now;
+      if (origin.chosen && old == -1) old = 1;  // the node will read the Concat itself
+      old = number(at++, old).value_or(old);
     }
-    if (!changed) continue;
+    if (numbers == before) continue;
     OP_LET(Tensor patched, integers(tensor->dtype(), tensor->dims(), numbers));
     edits.parts.insert_or_assign({slot, part}, std::move(patched));
   }

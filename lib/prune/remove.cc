@@ -10,6 +10,7 @@
 #include "prune/cut.h"
 #include "prune/fold_sizes.h"
 #include "prune/literals.h"
+#include "prune/shape_operand.h"
 
 namespace onnxpress {
 namespace {
@@ -91,7 +92,7 @@ class RemovalPlan {
     for (std::size_t slot = 0; slot < node.input_count(); ++slot) {
       const auto wanted = parts_.find({node.proto(), slot});
       if (wanted == parts_.end()) continue;
-      const Node concat = graph_.producer(node.input(slot));
+      const Node concat = graph_.producer(shape_origin(graph_, node.input(slot)).value);
       const auto same = [&](const Use& use) {
         if (!use.node) return false;
         const auto other = parts_.find({use.node.proto(), use.slot});

@@ -192,6 +192,49 @@ TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
   }
 }
 
+TEST_CASE("Both branches behind a number or a flag are proven") {
+  const char* const branches = R"(
+{ c = CONDITION
+  y = If(c) <
+    then_branch = t () => (float[1,1] a) { p = MatMul(x, w)  r = Relu(p)  a = MatMul(r, v) },
+    else_branch = e () => (float[1,1] b) { q = MatMul(x, w)  b = MatMul(q, v) }> })";
+  const auto model_of = [&](std::string input, std::string condition) {
+    std::string body = branches;
+    body.replace(body.find("CONDITION"), 9, condition);
+    return parse(HEAD "g (float[1,2] x, " + input + " s) => (float[1,1] y) <int64 rate = {16000}, " +
+                 "float[2,3] w = {1,2,3,4,5,6}, float[3,1] v = {1,-1,2}>" + body);
+  };
+  EngineRunner runner;
+  for (const auto& [input, condition] : {std::pair("int64", "Equal(s, rate)"), std::pair("bool", "Not(s)")}) {
+    const Model model = model_of(input, condition);
+    for (const std::size_t scope : {1UZ, 2UZ}) {
+      CAPTURE(input, scope);
+      const Graph& body = *model.graphs()[scope];
+      auto dependencies = DependencyGraph::analyze(body);
+      REQUIRE(dependencies);
+      PassContext context;
+      context.runner = &runner;
+      const auto proof = prove_removal(model, body, *dependencies, {{1}}, context);
+      REQUIRE(proof);
+      CHECK(proof->failures.empty());
+      CHECK(proof->weak == "");
+    }
+  }
+}
+
+TEST_CASE("A model that does not fit into the memory limit twice is not copied") {
+  const Model model = with_weights(kChain);
+  auto dependencies = DependencyGraph::analyze(model.main());
+  REQUIRE(dependencies);
+  EngineRunner runner;
+  PassContext context;
+  context.runner = &runner;
+  context.memory_limit = 64;
+  const auto proof = prove_removal(model, model.main(), *dependencies, {{0}, {}, {}}, context);
+  REQUIRE(proof);
+  CHECK(proof->unproven.contains("memory limit"));
+}
+
 TEST_CASE("Distance of results") {
   const auto floats = [](std::vector<float> values) {
     return std::vector{Tensor::of_floats({static_cast<std::int64_t>(values.size())}, values)};
