@@ -23,6 +23,7 @@ struct LayerMoments {
   std::string trouble;                   // why there are none, or ""
   std::optional<Gram> fitted, held_out;  // of node().input(0) and the wanted node().output(0)
   bool residual = false;                 // of y + z - z^ instead of y, see below
+  double power = 0;  // of y about its mean, or of y + z, on the fitted rows: what errors are weighed against
 };
 
 // One pass over the samples (two when there are residual layers) for layers that do not depend on one another. Wanted
