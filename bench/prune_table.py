@@ -26,7 +26,7 @@ def row_of(run):
         lines = log.read_text().strip().splitlines() if log.exists() else []
         return [name, command, "-", "-", "-", "-", "-"], ["no report: " + (lines[-1] if lines else "no log")]
     data = json.loads(report.read_text())
-    done = next(record for record in data["passes"] if record["pass"] == command)
+    done = next(record for record in data["passes"] if record["pass"].split("{")[0] == command)
     notes = [entry if isinstance(entry, str) else entry.get("text", "") for entry in data["notes"]]
     errors = [float(found[1]) for note in notes if (found := re.search(r"differ by ([0-9.e+-]+)", note))]
     blocked = [entry for entry in data["skipped"] if entry.get("pass", command) == command]

@@ -22,15 +22,20 @@ constexpr std::array kNotNeutral = {Place{"Div", 1}, Place{"BatchNormalization",
                                     Place{"QuantizeLinear", 1}};
 
 bool neutral(const Node& node, std::size_t slot) {
-  return std::ranges::none_of(kNotNeutral,
-                              [&](const Place& place) { return node.is(place.op) && place.slot == slot; });
+  return std::ranges::none_of(kNotNeutral, [&](const Place& place) { return node.is(place.op) && place.slot == slot; });
 }
 
 // Statistics over an axis: what is silent still counts in them.
-constexpr std::array kStatistics = {
-    "LayerNormalization",     "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
-    "InstanceNormalization",  "LRN",              "MeanVarianceNormalization",    "SkipSimplifiedLayerNormalization",
-    "ReduceMean",             "LpNormalization"};
+constexpr std::array kStatistics = {"LayerNormalization",
+                                    "RMSNormalization",
+                                    "SimplifiedLayerNormalization",
+                                    "SkipLayerNormalization",
+                                    "InstanceNormalization",
+                                    "LRN",
+                                    "MeanVarianceNormalization",
+                                    "SkipSimplifiedLayerNormalization",
+                                    "ReduceMean",
+                                    "LpNormalization"};
 
 bool takes_statistics(const Node& node) {
   return std::ranges::any_of(kStatistics, [&](const char* op) { return node.op() == op; });
@@ -59,9 +64,8 @@ class Silence {
         if (cuts.empty()) continue;
         if (narrow) {
           std::string key = "cut" + cuts_key(cuts);
-          constants_.set(node, slot, std::move(key), [cuts = std::move(cuts)](const Tensor& tensor) {
-            return cut_tensor(tensor.view(), cuts);
-          });
+          constants_.set(node, slot, std::move(key),
+                         [cuts = std::move(cuts)](const Tensor& tensor) { return cut_tensor(tensor.view(), cuts); });
         } else {
           OP_TRY(blank(node, slot, type->first, std::move(cuts)));
         }
@@ -133,7 +137,8 @@ class Silence {
       std::ranges::replace(back, -1, 0);
       Dims dims(rank - axis, 1);
       dims.front() = static_cast<std::int64_t>(size);
-      OP_LET(std::optional<Tensor> mask, from_doubles(here, dtype == DType::undefined ? DType::f32 : dtype, std::move(dims)));
+      OP_LET(std::optional<Tensor> mask,
+             from_doubles(here, dtype == DType::undefined ? DType::f32 : dtype, std::move(dims)));
       const std::string wide = rewriter.fresh_value(y), factors = rewriter.fresh_value(y);
       rewriter.add_initializer(factors, std::move(*mask));
       const std::string indices = add_indices(back, rewriter);

@@ -34,8 +34,8 @@ Strides strides_of(std::span<const std::int64_t> dims, std::size_t axis) {
   return strides;
 }
 
-std::vector<std::byte> cut_axis(std::span<const std::byte> bytes, std::size_t width,
-                                std::span<const std::int64_t> dims, std::size_t axis, const Indices& kept) {
+std::vector<std::byte> cut_axis(std::span<const std::byte> bytes, std::size_t width, std::span<const std::int64_t> dims,
+                                std::size_t axis, const Indices& kept) {
   const Strides strides = strides_of(dims, axis);
   const std::size_t step = strides.inner * width, size = static_cast<std::size_t>(dims[axis]);
   std::vector<std::byte> out;

@@ -33,8 +33,8 @@ struct NodeEdits {
     std::int64_t axis = 0;
     std::vector<std::int64_t> indices;
   };
-  std::vector<Selection> selections = {};   // Gathers in front of the first input
-  std::optional<Selection> gather = {};     // the node becomes this Gather of its first input
+  std::vector<Selection> selections = {};  // Gathers in front of the first input
+  std::optional<Selection> gather = {};    // the node becomes this Gather of its first input
 };
 
 class NodePatch {
@@ -103,9 +103,9 @@ struct OpPatcher {
 };
 
 // The tables of the families.
-std::span<const OpPatcher> shape_patchers();   // Reshape, Expand, Tile, ConstantOfShape, Resize
-std::span<const OpPatcher> select_patchers();  // Split, Slice, Gather, Pad
-std::span<const OpPatcher> group_patchers();   // group, num_groups, hidden_size
+std::span<const OpPatcher> shape_patchers();      // Reshape, Expand, Tile, ConstantOfShape, Resize
+std::span<const OpPatcher> select_patchers();     // Split, Slice, Gather, Pad
+std::span<const OpPatcher> group_patchers();      // group, num_groups, hidden_size
 std::span<const OpPatcher> attention_patchers();  // num_heads, kv_num_heads, qkv_hidden_sizes
 
 // What the node needs so that it fits what is left of its inputs and outputs.

@@ -77,9 +77,8 @@ class RemovalPlan {
       if (Status fits = check_cuts(type->first, type->second, cuts); !fits)
         return rethrow(std::move(fits).error(), "node " + node.label());
       std::string key = cuts_key(cuts);
-      constants_.set(node, slot, std::move(key), [cuts = std::move(cuts)](const Tensor& tensor) {
-        return cut_tensor(tensor.view(), cuts);
-      });
+      constants_.set(node, slot, std::move(key),
+                     [cuts = std::move(cuts)](const Tensor& tensor) { return cut_tensor(tensor.view(), cuts); });
     }
     return {};
   }
@@ -100,13 +99,11 @@ class RemovalPlan {
         return other != parts_.end() && equal(other->second, wanted->second);
       };
       if (!graph_.is_output(concat.output(0)) && std::ranges::all_of(graph_.uses(concat.output(0)), same)) {
-        for (const auto& [part, tensor] : wanted->second)
-          set_constant(concat, part, tensor);
+        for (const auto& [part, tensor] : wanted->second) set_constant(concat, part, tensor);
         continue;
       }
-      const auto known = std::ranges::find_if(clones_, [&](const Clone& clone) {
-        return clone.concat == concat && equal(clone.parts, wanted->second);
-      });
+      const auto known = std::ranges::find_if(
+          clones_, [&](const Clone& clone) { return clone.concat == concat && equal(clone.parts, wanted->second); });
       if (known == clones_.end()) {
         clones_.push_back({concat, wanted->second, {{node, slot, false}}});
       } else {

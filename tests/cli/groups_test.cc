@@ -18,7 +18,7 @@ const std::string kDigits = std::string(ONNXPRESS_SOURCE_DIR) + "/testdata/model
 const char* const kPerceptron =
     "<ir_version: 8, opset_import: [\"\": 17]> g (float[1, 3] x) => (float[1, 2] y) "
     "<float[3, 4] w1 = {1,2,3,4,5,6,7,8,9,10,11,12}, float[4] b1 = {1,2,3,4}, float[4, 2] w2 = {1,2,3,4,5,6,7,8}> "
-    "{ [first] a = Gemm(x, w1, b1) [relu] r = Relu(a) [second] c = MatMul(r, w2) [soft] y = Softmax(c) }";
+    "{ a = Gemm(x, w1, b1) r = Relu(a) c = MatMul(r, w2) y = Softmax(c) }";
 
 struct Written {
   TempDir dir;
@@ -48,14 +48,14 @@ TEST_CASE("groups as JSON, with what goes with all units of a group") {
   CHECK(json["macs"] == 20);
   REQUIRE(json["groups"].size() == 1);
   const auto& group = json["groups"][0];
-  CHECK(group["name"] == "first");
+  CHECK(group["name"] == "Gemm->a");
   CHECK(group["kind"] == "neurons");
   CHECK(group["units"] == 4);
   CHECK(group["width"] == 1);
   CHECK(group["parameters"] == 24);
   CHECK(group["macs"] == 20);
   REQUIRE(json["blocked"].size() == 1);
-  CHECK(json["blocked"][0]["node"] == "second");
+  CHECK(json["blocked"][0]["node"] == "MatMul->c");
   CHECK(json["blocked"][0]["blocked"] == 2);
   CHECK_FALSE(json["blocked"][0]["path"].empty());
   CHECK_FALSE(json.contains("explanation"));
@@ -63,22 +63,22 @@ TEST_CASE("groups as JSON, with what goes with all units of a group") {
 
 TEST_CASE("groups explains one node") {
   const Written model(kPerceptron);
-  const Ended ended = run_onnxpress({"-q", "groups", model.path, "--explain", "second"});
+  const Ended ended = run_onnxpress({"-q", "groups", model.path, "--explain", "MatMul->c"});
   INFO(ended.err);
   CHECK(ended.code == 0);
   CHECK_THAT(ended.out, ContainsSubstring("reads"));
-  CHECK_THAT(ended.out, ContainsSubstring("group 'first'"));
+  CHECK_THAT(ended.out, ContainsSubstring("group 'Gemm->a'"));
   CHECK_THAT(ended.out, ContainsSubstring("fixed by"));
   const auto json = nlohmann::json::parse(
-      run_onnxpress({"-q", "--format", "json", "groups", model.path, "--explain", "second"}).out);
-  CHECK(json["explanation"]["node"] == "second");
+      run_onnxpress({"-q", "--format", "json", "groups", model.path, "--explain", "MatMul->c"}).out);
+  CHECK(json["explanation"]["node"] == "MatMul->c");
 }
 
 TEST_CASE("groups of a node that is not there, of a file that is not there") {
   const Written model(kPerceptron);
-  const Ended unknown = run_onnxpress({"groups", model.path, "--explain", "secnd"});
+  const Ended unknown = run_onnxpress({"groups", model.path, "--explain", "MatMul->d"});
   CHECK(unknown.code == 2);
-  CHECK_THAT(unknown.err, ContainsSubstring("did you mean 'second'"));
+  CHECK_THAT(unknown.err, ContainsSubstring("did you mean 'MatMul->c'"));
   CHECK(run_onnxpress({"groups", model.dir.path("none.onnx")}).code == 5);
   CHECK(run_onnxpress({"groups", model.path, "-p", "no-such-pass"}).code == 2);
 }

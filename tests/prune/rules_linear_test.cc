@@ -109,12 +109,15 @@ TEST_CASE("Weights that are stored transposed or in half precision make units al
         Lines{"Transpose->t: 4 neurons | w.0 v.0"});
 }
 
-TEST_CASE("Integer weights follow, but make no unit") {
-  constexpr std::string_view text = HEAD
-      "g (float[1,3] x) => (float[1,2] y)"
-      "<int8[3,4] w, float s = {0.5}, float[4,2] v> {"
-      "  d = DequantizeLinear(w, s)  a = MatMul(x, d)  y = MatMul(a, v) }";
-  CHECK(groups_of(text).empty());
+TEST_CASE("Weights that are stored as integers make units too; what only follows makes none") {
+  CHECK(groups_of(HEAD
+                  "g (float[1,3] x) => (float[1,2] y)"
+                  "<int8[3,4] w, float s = {0.5}, int8[4,2] v> {"
+                  "  d = DequantizeLinear(w, s)  a = MatMul(x, d)  e = DequantizeLinear(v, s)  y = MatMul(a, e) }") ==
+        Lines{"DequantizeLinear->d: 4 neurons | w.1 v.0"});
+  CHECK(groups_of(HEAD "g (float[1,1] x) => (float[1,1] y) <float[1,4] b, int64[1] axes = {1}> {"
+                       "  a = Add(x, b)  y = ReduceSum(a, axes) }")
+            .empty());
 }
 
 TEST_CASE("Fused forms of the runtime behave like what they are made of") {

@@ -92,12 +92,12 @@ TEST_CASE("Last states are the same units; a state that comes from outside holds
   require_groups(HEAD
                  "g (float[5,1,3] x) => (float[1,1,2] y)"
                  "<float[1,4,3] w, float[1,4,4] r, float[4,2] o> {"
-                 "  , h = RNN<hidden_size=4>(x, w, r)  y = MatMul(h, o) }",
-                 {"RNN->h: 4 hidden | w.1 r.1 r.2 o.0"});
+                 "  s_all, h = RNN<hidden_size=4>(x, w, r)  y = MatMul(h, o) }",
+                 {"RNN->s_all: 4 hidden | w.1 r.1 r.2 o.0"});
   constexpr std::string_view outside = HEAD
       "g (float[5,1,3] x, float[1,1,4] h0) => (float[1,1,2] y)"
       "<float[1,4,3] w, float[1,4,4] r, float[4,2] o> {"
-      "  , h = RNN<hidden_size=4>(x, w, r, , , h0)  y = MatMul(h, o) }";
+      "  s_all, h = RNN<hidden_size=4>(x, w, r, , , h0)  y = MatMul(h, o) }";
   CHECK(groups_of(outside).empty());
   CHECK(blocked_of(outside)[0] == "w.1 4/4 'h0' is an input of the model");
 }
@@ -107,8 +107,8 @@ TEST_CASE("A state of zeros made at run time follows") {
                  "g (float[S,B,3] x) => (float[1,B,2] y)"
                  "<float[1,20,3] w, float[1,20,5] r, float[5,2] o, int64[1] one = {1}, int64[1] five = {5}> {"
                  "  s = Shape(x)  n = Gather(s, one)  z = Concat<axis=0>(one, n, five)  h0 = ConstantOfShape(z)"
-                 "  , h = LSTM<hidden_size=5>(x, w, r, , , h0, h0)  y = MatMul(h, o) }",
-                 {"LSTM->h: 5 hidden | w.1*4 r.1*4 r.2 o.0"});
+                 "  s_all, h = LSTM<hidden_size=5>(x, w, r, , , h0, h0)  y = MatMul(h, o) }",
+                 {"LSTM->s_all: 5 hidden | w.1*4 r.1*4 r.2 o.0"});
 }
 
 TEST_CASE("The groups of the trained test networks") {

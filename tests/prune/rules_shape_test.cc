@@ -54,31 +54,41 @@ TEST_CASE("A grouped query: the query heads of one key and value head go togethe
                  {"MatMul->qa: 2 heads | q.1*8 k.1*4 v.1*4 o.0*8"});
 }
 
-TEST_CASE("Rotary embedding ties the two halves of every head") {
+TEST_CASE("Rotary embedding ties the two halves, and the tables") {
   require_groups(HEAD
                  "g (float[1,4,8] x) => (float[1,4,4] y)"
-                 "<float[8,8] q, float[8,8] k, float[4,4] cos, float[4,4] sin, float[4,4] o, int64[1] zero = {0},"
-                 " int64[1] half = {2}, int64[1] end = {9223372036854775807}, int64[1] last = {-1},"
-                 " int64[4] sp = {1,4,2,4}> {"
-                 "  qa = MatMul(x, q)  qs = Reshape(qa, sp)  qt = Transpose<perm=[0,2,1,3]>(qs)"
-                 "  q1 = Slice(qt, zero, half, last)  q2 = Slice(qt, half, end, last)  qn = Neg(q2)"
-                 "  qr = Concat<axis=-1>(qn, q1)  qc = Mul(qt, cos)  qi = Mul(qr, sin)  qe = Add(qc, qi)"
-                 "  ka = MatMul(x, k)  ks = Reshape(ka, sp)  kt = Transpose<perm=[0,2,1,3]>(ks)"
-                 "  k1 = Slice(kt, zero, half, last)  k2 = Slice(kt, half, end, last)  kn = Neg(k2)"
-                 "  kr = Concat<axis=-1>(kn, k1)  kc = Mul(kt, cos)  ki = Mul(kr, sin)  ke = Add(kc, ki)"
-                 "  kx = Transpose<perm=[0,1,3,2]>(ke)  s = MatMul(qe, kx)  sum = ReduceSum<keepdims=0>(s, zero_)"
-                 "  y = MatMul(sum, o) }",
-                 {});
+                 "<float[8,8] q, float[8,8] k, float[4,8] cos, float[4,8] sin, float[8,4] o, int64[1] zero = {0},"
+                 " int64[1] half = {4}, int64[1] end = {9223372036854775807}, int64[1] last = {-1}> {"
+                 "  qa = MatMul(x, q)  q1 = Slice(qa, zero, half, last)  q2 = Slice(qa, half, end, last)"
+                 "  qn = Neg(q2)  qr = Concat<axis=-1>(qn, q1)  qc = Mul(qa, cos)  qi = Mul(qr, sin)"
+                 "  qe = Add(qc, qi)"
+                 "  ka = MatMul(x, k)  k1, k2 = Split<axis=-1>(ka)"
+                 "  kn = Neg(k2)  kr = Concat<axis=-1>(kn, k1)  kc = Mul(ka, cos)  ki = Mul(kr, sin)"
+                 "  ke = Add(kc, ki)"
+                 "  kx = Transpose<perm=[0,2,1]>(ke)  s = MatMul(qe, kx)  p = Softmax(s)  z = MatMul(p, x)"
+                 "  y = MatMul(z, o) }",
+                 {"MatMul->qa: 4 neurons | q.1*2 cos.1*2 sin.1*2 k.1*2 cos.1*2 sin.1*2"});
 }
 
-TEST_CASE("A channel shuffle keeps the finer factor") {
+TEST_CASE("A channel shuffle: the first factor that leaves something to choose") {
   require_groups(HEAD
                  "g (float[1,3,2,2] x) => (float[1,2,2,2] y)"
                  "<float[8,3,1,1] w1, float[2,8,1,1] w2, int64[5] s = {1,2,4,2,2}, int64[4] u = {1,8,2,2},"
                  " int64[2] halves = {4,4}, float[4,4,1,1] w3> {"
                  "  a = Conv(x, w1)  r = Reshape(a, s)  t = Transpose<perm=[0,2,1,3,4]>(r)  b = Reshape(t, u)"
                  "  l, h = Split<axis=1>(b, halves)  c = Conv(h, w3)  d = Concat<axis=1>(l, c)  y = Conv(d, w2) }",
-                 {"Conv->a: 4 channels | w1.0*2 w2.1 w3.1", "Conv->c: 4 channels | w3.0 w2.1"});
+                 {"Conv->a: 2 channels | w1.0*4 w3.1*2 w2.1*2", "Conv->c: 4 channels | w3.0 w2.1"});
+  // Cut by its halves all of the first one would be a single unit.
+  require_groups(HEAD
+                 "g (float[1,3,2,2] x) => (float[1,2,2,2] y)"
+                 "<float[4,3,1,1] w1, float[4,3,1,1] w2, float[4,4,1,1] w3, float[2,8,1,1] w4,"
+                 " int64[5] s = {1,2,4,2,2}, int64[4] u = {1,8,2,2}> {"
+                 "  a = Conv(x, w1)  b = Conv(x, w2)  c = Concat<axis=1>(a, b)"
+                 "  r = Reshape(c, s)  t = Transpose<perm=[0,2,1,3,4]>(r)  v = Reshape(t, u)"
+                 "  l, h = Split<axis=1>(v)  d = Conv(h, w3)  e = Concat<axis=1>(l, d)"
+                 "  r2 = Reshape(e, s)  t2 = Transpose<perm=[0,2,1,3,4]>(r2)  v2 = Reshape(t2, u)  y = Conv(v2, w4) }",
+                 {"Conv->a: 1 channels | w1.0*2 w2.0*2 w4.1*4", "Conv->a: 2 channels | w1.0 w2.0 w3.1*2",
+                  "Conv->d: 1 channels | w3.0*4 w4.1*4"});
 }
 
 TEST_CASE("A group normalization as exporters write it: whole groups") {
@@ -96,7 +106,7 @@ TEST_CASE("Axes of one come and go") {
                  "g (float[N,3] x) => (float[N,2] y)"
                  "<float[3,6] w1, float[2,6,1,1] w2, int64[2] s = {2,3}, int64[2] t = {-1,-2}> {"
                  "  a = MatMul(x, w1)  u = Unsqueeze(a, s)  c = Conv(u, w2)  y = Squeeze(c, t) }",
-                 {"MatMul->a: 6 neurons | w1.1 w2.1"});
+                 {"MatMul->a: 6 channels | w1.1 w2.1"});
 }
 
 TEST_CASE("Tiled units go with all their copies; what an Expand repeats stays") {
