@@ -67,8 +67,8 @@ class Bench:
                    "--no-layers", "--no-latency", "--report", report]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            return {"error": lines[-1] if lines else f"exit {done.returncode}"}
+            lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+            return {"error": lines[0] if lines else f"exit {done.returncode}"}
         data = json.loads(report.read_text())
         score = next(score for score in data["comparison"]["scores"] if score["metric"].replace("-", "") == metric)
         before, after = data["before"], data["after"]
