@@ -18,8 +18,8 @@ namespace onnxpress {
 // kernel...] as the weight has it, with zeros where it is padded.
 struct PatchShape {
   std::size_t groups = 1, length = 0;
-  std::size_t outputs = 0;                                     // output channels, all groups
-  std::vector<std::int64_t> kernel, strides, pads, dilations;  // empty: rows are those of the last axis
+  std::size_t outputs = 0;                                                         // output channels, all groups
+  std::vector<std::int64_t> kernel = {}, strides = {}, pads = {}, dilations = {};  // empty: rows of the last axis
   std::string auto_pad = {};
 
   bool is_conv() const { return !kernel.empty(); }

@@ -130,7 +130,7 @@ class Finder {
     return found == values_.end() ? Facts{} : found->second;
   }
 
-  bool is_cut(std::string_view value) const { return kept_.touches(TensorRef{.value = std::string(value)}); }
+  bool is_cut(std::string_view value) const { return kept_.touches(TensorRef{std::string(value), {}, 0}); }
 
   // Turns what is known of the inputs of a node into what is known of its outputs.
   Status visit(const Node& node, Facts& facts) {
@@ -209,7 +209,7 @@ class Finder {
   const Indices* left_of(std::string_view value) const {
     const Indices* found = nullptr;
     for (const auto& [axis, indices] : kept_.all()) {
-      if (axis.first != TensorRef{.value = std::string(value)}) continue;
+      if (axis.first != TensorRef{std::string(value), {}, 0}) continue;
       if (found != nullptr) return nullptr;
       found = &indices;
     }

@@ -14,15 +14,15 @@ namespace onnxpress {
 
 // A Conv, Gemm or MatMul, or a BatchNormalization: one weight per channel then.
 struct RepairLayer {
-  Node node;
+  Node node = {};
   bool normalizes = false;  // a BatchNormalization; `linear` is empty then
   Linear linear = {};
   Node norm_behind = {};  // the BatchNormalization that alone reads the result
   bool can_shift = false;
   // input, target and shortcut of it are still to be filled in.
   Regression regression = {};
-  std::string input;          // value of the pruned model
-  std::string target;         // value of the original: the result, or the sum with `shortcut`
+  std::string input = {};     // value of the pruned model
+  std::string target = {};    // value of the original: the result, or the sum with `shortcut`
   std::string shortcut = {};  // value of the pruned model; "" without one
   std::int64_t axis = -1;     // of the channels of target and shortcut
   Indices channels = {};      // of the target that are left; empty: all
