@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes a model of one MatMul with 4.2 M weights, prunes it, stores it sparse in every form, and compares with the dense
-model: bytes, time to load and to run (in turns, the tenth percentile), outputs bit by bit.
+model: bytes, time to load (the best of several) and to run (in turns, the tenth percentile), outputs bit by bit.
 
     store_sparse.py [-o FOLDER] [--runs N]
 
@@ -70,14 +70,14 @@ def measure(paths, feed, runs):
     loads = {name: [] for name in paths}
     times = {name: [] for name in paths}
     sessions = {}
-    for _ in range(max(7, runs // 3)):
+    for _ in range(max(7, runs // 2)):
         for name, path in paths.items():
             took, sessions[name] = timed(lambda path=path: ort.session(path, spinning=False))
             loads[name].append(took)
     for _ in range(runs):
         for name, session in sessions.items():
             times[name].append(timed(lambda session=session: session.run(None, feed))[0])
-    return {name: (np.percentile(loads[name], 10), np.percentile(times[name], 10)) for name in paths}
+    return {name: (min(loads[name]), np.percentile(times[name], 10)) for name in paths}
 
 
 def misses(row):

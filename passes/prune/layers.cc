@@ -259,14 +259,17 @@ class DepthPruning {
     if (options_.repair.repair == RepairOptions::When::off || context_.activations == nullptr) return {};
     OP_LET(const double before, held_out(model_));
     Model trial = model_.clone();
-    OP_LET(const bool changed, refit_stream(trial, original_, gaps_, context_, options_.repair));
+    PassContext context = context_;
+    OP_LET(const bool changed, refit_stream(trial, original_, gaps_, context, options_.repair));
     if (!changed) return {};
     OP_LET(const double after, held_out(trial));
     const bool better = after < before;
-    context_.journal.note(
-        fmt::format("layers refitted to the original: divergence on held-out samples {:.4g} -> {:.4g}{}", before, after,
-                    better ? "" : "; taken back"));
-    if (better) model_ = std::move(trial);
+    (better ? context : context_)
+        .journal.note(fmt::format("layers refitted to the original: divergence on held-out samples {:.4g} -> {:.4g}{}",
+                                  before, after, better ? "" : "; taken back"));
+    if (!better) return {};
+    model_ = std::move(trial);
+    context_.journal = std::move(context.journal);
     return {};
   }
 
