@@ -1,18 +1,17 @@
 #include "quant/output_error.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
 
+#include "calib/divergence.h"
 #include "num/scores.h"
 
 namespace onnxpress {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kLeastProbability = 1e-7;  // below it a float softmax, or one in 8 bits, says 0
 
 struct ErrorSums {
   double signal = 0, error = 0;       // sums of squares
@@ -29,25 +28,6 @@ struct ErrorSums {
     kl += other.kl;
   }
 };
-
-// log(softmax(scores)); of probabilities, their logarithms.
-std::vector<double> log_probabilities(std::span<const float> scores, bool probabilities) {
-  std::vector<double> logs(scores.begin(), scores.end());
-  if (probabilities)
-    for (double& value : logs) value = std::log(std::max(value, kLeastProbability));
-  double largest = -kInf, sum = 0;
-  for (const double value : logs) largest = std::max(largest, value);
-  for (const double value : logs) sum += std::exp(value - largest);
-  for (double& value : logs) value -= largest + std::log(sum);
-  return logs;
-}
-
-double kl_divergence(std::span<const double> log_p, std::span<const double> log_q) {
-  double sum = 0;
-  for (std::size_t i = 0; i < log_p.size(); ++i)
-    if (log_p[i] != -kInf) sum += std::exp(log_p[i]) * (log_p[i] - log_q[i]);
-  return std::isnan(sum) ? kInf : std::max(sum, 0.0);
-}
 
 class ErrorAccumulator : public PairAccumulator {
  public:
@@ -95,22 +75,6 @@ class ErrorAccumulator : public PairAccumulator {
   bool per_position_, probabilities_;
   ErrorSums sums_;
 };
-
-bool reads_tokens(const Graph& graph) {
-  return std::ranges::any_of(graph.inputs(), [&](const std::string& input) {
-    const ValueType type = graph.type(input);
-    return is_integer(type.dtype) && type.shape && type.shape->size() == 2;
-  });
-}
-
-// Whether the value is a Softmax, seen through operators that only give it another shape.
-bool is_probabilities(const Graph& graph, const std::string& output) {
-  constexpr std::array<std::string_view, 6> kViews = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"};
-  Node node = graph.producer(output);
-  while (node && std::ranges::any_of(kViews, [&](std::string_view op) { return node.is(op); }))
-    node = graph.producer(node.input(0));
-  return node && node.is("Softmax");
-}
 
 }  // namespace
 

@@ -26,6 +26,13 @@ ModelStats stats_of(const std::string& text, unsigned jobs = 2) {
 
 }  // namespace
 
+TEST_CASE("Nodes whose MACs are unknown are listed by operator") {
+  const auto stats = stats_of(HEAD "g (float[1,3,H,8] x, int64[4] s) => (float[1,4,A,B] y) <" +
+                              filled("float[4,3,3,3]", "w", 108) + "> { r = Reshape(x, s)  y = Conv(r, w) }");
+  CHECK(stats.macs == 0);
+  CHECK(stats.macs_unknown == std::map<std::string, std::size_t>{{"Conv", 1}});
+}
+
 TEST_CASE("Free dimensions count as one and are named") {
   const auto stats = stats_of(HEAD "g (float[batch, seq, 3] x) => (float[batch, seq, 2] y) <" +
                               filled("float[3,2]", "w", 6) + "> { y = MatMul(x, w) }");
