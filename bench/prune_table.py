@@ -16,7 +16,8 @@ SECONDS = 3.0  # of planning: analysis and scores, without the proof
 
 
 def ratio(after, before):
-    return after / before if before else 1.0
+    """"-" where some shapes were known only afterwards."""
+    return f"{after / before:.3f}" if 0 < after <= before else "-"
 
 
 def row_of(run):
@@ -49,7 +50,7 @@ def row_of(run):
     # What the pass itself counted: only behind @clean are the shapes of some exports known.
     counted = r"parameters (\d+) -> (\d+).*accumulates (\d+) -> (\d+)"
     totals = [found for note in notes if (found := re.search(counted, note))]
-    left = [f"{ratio(int(totals[0][k + 1]), int(totals[0][k])):.3f}" for k in (1, 3)] if totals else ["-", "-"]
+    left = [ratio(int(totals[0][k + 1]), int(totals[0][k])) for k in (1, 3)] if totals else ["-", "-"]
     cells = [name, command, *left, f"{planning:.2f}", f"{done['seconds']:.2f}",
              f"{max(errors):.1e}" if errors else "-", str(len(blocked))]
     return cells, missed

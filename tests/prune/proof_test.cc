@@ -137,6 +137,26 @@ TEST_CASE("A corrupted list of what is kept does not compute the same") {
   CHECK(distance(run->outputs, *other) > 0.01);
 }
 
+TEST_CASE("A wrong rule is caught: what is read is not what was tied") {
+  const auto model_of = [](std::string order) {
+    return with_weights(HEAD
+                        "g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[4,6] wb, float[12,3] wc> "
+                        "{ a = MatMul(x, wa)  b = MatMul(x, wb)  j = Concat<axis = 1>(" +
+                        order + ")  y = MatMul(j, wc) }");
+  };
+  const Model assumed = model_of("a, b"), real = model_of("b, a");
+  auto dependencies = DependencyGraph::analyze(assumed.main());
+  REQUIRE(dependencies);
+  REQUIRE(dependencies->groups().size() == 2);
+  EngineRunner runner;
+  const Proof proof = prove(real, *dependencies, {{0}, {3}}, &runner);
+  REQUIRE(proof.failures.size() == 2);
+  CHECK(proof.failures[0].group == 0);
+  CHECK(proof.failures[0].reason.contains("outputs differ by"));
+  CHECK(proof.removal == Removal{{}, {}});
+  CHECK(prove(assumed, *dependencies, {{0}, {3}}, &runner).failures.empty());
+}
+
 TEST_CASE("A division by what is silent is no failure") {
   require_narrow(HEAD R"(
 g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[4,6] wb, float[6,3] wc>
