@@ -137,6 +137,26 @@ TEST_CASE("A corrupted list of what is kept does not compute the same") {
   CHECK(distance(run->outputs, *other) > 0.01);
 }
 
+TEST_CASE("A wrong rule is caught: what is read is not what was tied") {
+  const auto model_of = [](std::string order) {
+    return with_weights(HEAD
+                        "g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[4,6] wb, float[12,3] wc> "
+                        "{ a = MatMul(x, wa)  b = MatMul(x, wb)  j = Concat<axis = 1>(" +
+                        order + ")  y = MatMul(j, wc) }");
+  };
+  const Model assumed = model_of("a, b"), real = model_of("b, a");
+  auto dependencies = DependencyGraph::analyze(assumed.main());
+  REQUIRE(dependencies);
+  REQUIRE(dependencies->groups().size() == 2);
+  EngineRunner runner;
+  const Proof proof = prove(real, *dependencies, {{0}, {3}}, &runner);
+  REQUIRE(proof.failures.size() == 2);
+  CHECK(proof.failures[0].group == 0);
+  CHECK(proof.failures[0].reason.contains("outputs differ by"));
+  CHECK(proof.removal == Removal{{}, {}});
+  CHECK(prove(assumed, *dependencies, {{0}, {3}}, &runner).failures.empty());
+}
+
 TEST_CASE("A division by what is silent is no failure") {
   require_narrow(HEAD R"(
 g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[4,6] wb, float[6,3] wc>
@@ -173,6 +193,16 @@ TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
     REQUIRE(run);
     CHECK(run->inputs[0].tensor.dims() == Dims{1, 8, 2});
     CHECK(run->inputs[1].tensor.dims() == Dims{1, 8, 2});
+  }
+  SECTION("a state whose free dimension is the batch") {
+    const Model model =
+        parse(HEAD
+              "g (float[B,1,T] x, float[2,K,4] s) => (float[1,2,4] y) <int64[1] one = {1}> "
+              "{ p = MaxPool<kernel_shape = [16]>(x)  r = ReduceMax(p)  q = Squeeze(s, one)  y = Add(q, r) }");
+    const auto run = run_randomly(model, runner, 0);
+    REQUIRE(run);
+    CHECK(run->inputs[0].tensor.dims() == Dims{1, 1, 64});
+    CHECK(run->inputs[1].tensor.dims() == Dims{2, 1, 4});
   }
   SECTION("no size fits") {
     const Model model = parse(HEAD "g (float[3] a, float[4] b) => (float[n] y) { y = Add(a, b) }");
