@@ -88,9 +88,7 @@ void add_costs(const Graph& graph, const Shares& shares, std::size_t first, Grou
   }
 }
 
-std::string scope_text(const Graph& graph) {
-  return graph.kind() == Graph::Kind::main ? "" : graph.owner().label();
-}
+std::string scope_text(const Graph& graph) { return graph.kind() == Graph::Kind::main ? "" : graph.owner().label(); }
 
 void add_scope(const Graph& graph, const DependencyGraph& dependencies, GroupsResult& result) {
   const std::size_t first = result.groups.size();
@@ -219,12 +217,8 @@ std::string groups_text(const GroupsResult& result) {
 
 std::string groups_json(const GroupsResult& result) {
   using nlohmann::ordered_json;
-  ordered_json out = {{"command", "groups"},
-                      {"model", result.model},
-                      {"parameters", result.parameters},
-                      {"macs", result.macs},
-                      {"groups", ordered_json::array()},
-                      {"blocked", ordered_json::array()}};
+  ordered_json out = {{"command", "groups"}, {"model", result.model},           {"parameters", result.parameters},
+                      {"macs", result.macs}, {"groups", ordered_json::array()}, {"blocked", ordered_json::array()}};
   for (const GroupRow& row : result.groups)
     out["groups"].push_back({{"name", row.name},
                              {"scope", row.scope},

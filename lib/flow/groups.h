@@ -13,8 +13,8 @@ namespace onnxpress {
 
 struct GroupsRequest {
   std::string model;
-  Pipeline pipeline;        // run first: what will run before the pruning pass
-  std::string explain;      // a node by name; "" = the list
+  Pipeline pipeline;    // run first: what will run before the pruning pass
+  std::string explain;  // a node by name; "" = the list
   bool allow_normalized = false;
 };
 

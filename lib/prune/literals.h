@@ -103,9 +103,9 @@ struct OpPatcher {
 };
 
 // The tables of the families.
-std::span<const OpPatcher> shape_patchers();   // Reshape, Expand, Tile, ConstantOfShape, Resize
-std::span<const OpPatcher> select_patchers();  // Split, Slice, Gather, Pad
-std::span<const OpPatcher> group_patchers();   // group, num_groups, hidden_size
+std::span<const OpPatcher> shape_patchers();      // Reshape, Expand, Tile, ConstantOfShape, Resize
+std::span<const OpPatcher> select_patchers();     // Split, Slice, Gather, Pad
+std::span<const OpPatcher> group_patchers();      // group, num_groups, hidden_size
 std::span<const OpPatcher> attention_patchers();  // num_heads, kv_num_heads, qkv_hidden_sizes
 
 // What the node needs so that it fits what is left of its inputs and outputs.

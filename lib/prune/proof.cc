@@ -13,8 +13,8 @@
 namespace onnxpress {
 namespace {
 
-// Enough to find a dozen groups at fault among a thousand.
-constexpr std::size_t kMostTrials = 200;
+// Enough to find half a dozen groups at fault among a hundred.
+constexpr std::size_t kMostTrials = 64;
 
 bool ours(const Error& error) { return error.code == Code::io || error.code == Code::resource; }
 
@@ -78,12 +78,12 @@ class Prover {
       return {};
     });
     if (!narrow) return refused(std::move(narrow).error());
-    auto silenced = run_changed(
-        [&](Model& copy, Graph& scope) { return blank_units(copy, scope, kept, context_.jobs); });
+    auto silenced =
+        run_changed([&](Model& copy, Graph& scope) { return blank_units(copy, scope, kept, context_.jobs); });
     if (silenced && !finite(*silenced) && finite(*narrow)) {  // divided by something silent: silence only the readers
       const KeptAxes readers = reading(kept);
-      silenced = run_changed(
-          [&](Model& copy, Graph& scope) { return blank_units(copy, scope, readers, context_.jobs); });
+      silenced =
+          run_changed([&](Model& copy, Graph& scope) { return blank_units(copy, scope, readers, context_.jobs); });
     }
     if (!silenced) return refused(std::move(silenced).error());
     Trial trial;

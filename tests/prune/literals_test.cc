@@ -5,8 +5,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <deque>
 
-#include "prune/remove.h"
 #include "proving.h"
+#include "prune/remove.h"
 #include "support/models.h"
 
 using namespace onnxpress;
@@ -149,8 +149,9 @@ g (float[1,3,4,4] x) => (float[1,2,4,4] y)
 }
 
 TEST_CASE("Split: parts of different sizes") {
-  const auto edits = patched(HEAD "g (float[8] x) => (float[4] y, float[4] z) <int64[2] s = {3, 5}> "
-                                  "{ a = Relu(x) b, c = Split<axis = 0>(a, s) y = Relu(b) z = Relu(c) }",
+  const auto edits = patched(HEAD
+                             "g (float[8] x) => (float[4] y, float[4] z) <int64[2] s = {3, 5}> "
+                             "{ a = Relu(x) b, c = Split<axis = 0>(a, s) y = Relu(b) z = Relu(c) }",
                              "Split", kept_on({{"a", 0, {0, 3, 4}}, {"b", 0, {0}}, {"c", 0, {0, 1}}}));
   REQUIRE(edits);
   CHECK(numbers(edits->literals.at(1)) == Numbers{1, 2});
@@ -167,8 +168,8 @@ TEST_CASE("Slice: bounds are looked up among what is left") {
   };
   const std::string one = "int64[1] d = {1}, int64[1] t = {1}, ";
   SECTION("the middle") {
-    const auto edits = slice(one + "int64[1] s = {2}, int64[1] e = {6}",
-                             kept_on({{"a", 1, {0, 2, 3, 5, 7}}, {"b", 1, {0, 1, 3}}}));
+    const auto edits =
+        slice(one + "int64[1] s = {2}, int64[1] e = {6}", kept_on({{"a", 1, {0, 2, 3, 5, 7}}, {"b", 1, {0, 1, 3}}}));
     REQUIRE(edits);
     CHECK(numbers(edits->literals.at(1)) == Numbers{1});
     CHECK(numbers(edits->literals.at(2)) == Numbers{4});
@@ -252,8 +253,9 @@ g (float[1,3,4,4] x) => (float[1,2,4,4] y)
 }
 
 TEST_CASE("Pad: a negative pad takes what is left of what it took") {
-  const auto edits = patched(HEAD "g (float[8] x) => (float[7] y) <int64[2] p = {-3, 2}> "
-                                  "{ a = Relu(x) b = Pad(a, p) y = Relu(b) }",
+  const auto edits = patched(HEAD
+                             "g (float[8] x) => (float[7] y) <int64[2] p = {-3, 2}> "
+                             "{ a = Relu(x) b = Pad(a, p) y = Relu(b) }",
                              "Pad", kept_on({{"a", 0, {0, 2, 4, 5}}, {"b", 0, {1, 2, 6}}}));
   REQUIRE(edits);
   CHECK(numbers(edits->literals.at(1)) == Numbers{-2, 1});
@@ -297,7 +299,9 @@ g (float[1,3,6,6] x) => (float[1,2,12,12] y)
 }
 
 TEST_CASE("Normalizations: parameters and groups") {
-  const Model narrow = require_narrow("<ir_version: 10, opset_import: [\"\": 21]> " R"(
+  const Model narrow = require_narrow(
+      "<ir_version: 10, opset_import: [\"\": 21]> "
+      R"(
 g (float[1,3,4,4] x) => (float[1,2,4,4] y)
 <float[12,3,1,1] w1, float[12] s1, float[12] b1, float[12] s2, float[12] b2, float[2,12,1,1] w2>
 { a = Conv(x, w1)  n = GroupNormalization<num_groups = 6>(a, s1, b1)  i = InstanceNormalization(n, s2, b2)
@@ -317,8 +321,9 @@ g (float[5,1,4] x) => (float[5,1,3] y)
 }
 
 TEST_CASE("A literal that cannot express what is left names its node") {
-  const auto refused = patched(HEAD "g (float[1,8,4,4] x, float[8,2,1,1] w) => (float[1,8,4,4] y) "
-                                    "{ a = Relu(x) b = Conv<group = 4>(a, w) y = Relu(b) }",
+  const auto refused = patched(HEAD
+                               "g (float[1,8,4,4] x, float[8,2,1,1] w) => (float[1,8,4,4] y) "
+                               "{ a = Relu(x) b = Conv<group = 4>(a, w) y = Relu(b) }",
                                "Conv", kept_on({{"a", 1, {0, 1, 2}}}));
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Code::unsupported);

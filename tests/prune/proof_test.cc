@@ -179,13 +179,15 @@ TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
     CHECK_FALSE(run_randomly(model, runner, 0));
   }
   SECTION("images of at least 16 rows") {
-    const Model model = parse(HEAD "g (float[N,1,H,W] x) => (float[N,1,h,w] y) { y = MaxPool<kernel_shape=[16,16]>(x) }");
+    const Model model =
+        parse(HEAD "g (float[N,1,H,W] x) => (float[N,1,h,w] y) { y = MaxPool<kernel_shape=[16,16]>(x) }");
     const auto run = run_randomly(model, runner, 0);
     REQUIRE(run);
     CHECK(run->inputs[0].tensor.dims() == Dims{1, 1, 64, 64});
   }
   SECTION("integers and flags") {
-    const Model model = parse(HEAD "g (int32[3] i, bool[3] f) => (int32[3] y) { n = Not(f) c = Cast<to = 6>(n) y = Add(i, c) }");
+    const Model model =
+        parse(HEAD "g (int32[3] i, bool[3] f) => (int32[3] y) { n = Not(f) c = Cast<to = 6>(n) y = Add(i, c) }");
     const auto run = run_randomly(model, runner, 0);
     REQUIRE(run);
     for (const std::int32_t value : run->inputs[0].tensor.as<std::int32_t>()) CHECK((value == 0 || value == 1));

@@ -166,8 +166,9 @@ g (bool c, float[1,2] x) => (float[1,1] y)
 }
 
 TEST_CASE("Large weights are cut through the store, and the rest of it is untouched") {
-  std::string text = HEAD "g (float[1,40] x) => (float[1,4] y) <float[40,64] w1, float[64,4] w2> "
-                     "{ a = MatMul(x, w1) r = Relu(a) y = MatMul(r, w2) }";
+  std::string text = HEAD
+      "g (float[1,40] x) => (float[1,4] y) <float[40,64] w1, float[64,4] w2> "
+      "{ a = MatMul(x, w1) r = Relu(a) y = MatMul(r, w2) }";
   const Model model = with_weights(text);
   const std::string before = *model.fingerprint();
   const Model narrow = require_narrow(model);
