@@ -6,7 +6,7 @@
 # FOLDER/models gets the networks of make_torchvision.py (those that are there are kept), FOLDER/pruned what is left of
 # them, with a report beside each. Further models in FOLDER/models are pruned as well. RATIO=0.3 is the share of units
 # that goes. Fails when a network is not pruned and nothing names a blocker, when a proof is missing or above 1e-4, when
-# planning takes more than 3 s, or when the result does not run.
+# planning (analysis and scores) takes more than 3 s, or when the result does not run.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [ $# -ge 1 ] || usage
@@ -28,7 +28,8 @@ for name in "${names[@]}"; do
   case $name in vit_* | swin_* | *transformer*) passes+=("prune-heads{ratio=$ratio}") ;; esac
   for pass in "${passes[@]}"; do
     row=$folder/pruned/$name.${pass%%\{*}
-    "$ONNXPRESS" -q compress "$folder/models/$name.onnx" -p "@clean,$pass" -o "$row.onnx" --force \
+    rm -f "$row".*
+    "$ONNXPRESS" -v compress "$folder/models/$name.onnx" -p "@clean,$pass" -o "$row.onnx" --force \
       --report "$row.json" >/dev/null 2>"$row.log" || echo "$name: exit code $?" >>"$row.log"
     # Loaded and run once, beside the original, on invented data.
     if ! "$ONNXPRESS" -q compare "$folder/models/$name.onnx" "$row.onnx" --eval random:seed=1 --samples 1 \

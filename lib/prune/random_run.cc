@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <ranges>
 
 #include "base/text.h"
 
@@ -32,22 +33,29 @@ class Random {
   std::uint64_t state_;
 };
 
+struct Sizing {
+  std::int64_t size = 1;
+  bool first_input_only = false;  // what else is free is a batch, as of the state of a recurrent network
+};
+
 // Sizes for the free dimensions of a model.
 class FreeDims {
  public:
-  explicit FreeDims(std::int64_t size) : size_(size) {}
+  explicit FreeDims(Sizing sizing) : sizing_(sizing) {}
 
-  // An unnamed first dimension is a batch: 1 is enough.
-  std::int64_t size(const Dim& dim, bool first) {
-    if (dim.symbol.empty()) return first ? 1 : size_;
+  // A first dimension is a batch: 1 is enough.
+  std::int64_t size(const Dim& dim, std::size_t input, std::size_t axis) {
+    const bool batch = axis == 0 || (input > 0 && sizing_.first_input_only);
+    const std::int64_t fallback = batch ? 1 : sizing_.size;
+    if (dim.symbol.empty()) return fallback;
     if (const auto known = sizes_.find(dim.symbol); known != sizes_.end()) return known->second;
-    const std::int64_t size = sum(dim.symbol).value_or(first ? 1 : size_);
+    const std::int64_t size = sum(dim.symbol).value_or(fallback);
     sizes_[dim.symbol] = size;
     return size;
   }
   // Before any sum of symbols is asked for.
-  void learn(const Dim& dim, bool first) {
-    if (!dim.value && !dim.symbol.contains('+')) size(dim, first);
+  void learn(const Dim& dim, std::size_t input, std::size_t axis) {
+    if (!dim.value && !dim.symbol.contains('+')) size(dim, input, axis);
   }
 
  private:
@@ -69,7 +77,7 @@ class FreeDims {
     return total;
   }
 
-  std::int64_t size_;
+  Sizing sizing_;
   std::map<std::string, std::int64_t> sizes_;
 };
 
@@ -130,12 +138,12 @@ Result<Tensor> switched_value(const Graph& graph, const std::string& name, const
   return convert(Tensor::of_int64s(drawn.dims(), numbers).view(), drawn.dtype());
 }
 
-Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::vector<std::string>& names,
-                                               std::int64_t size, std::uint64_t seed, bool switched) {
-  FreeDims free(size);
-  for (const std::string& name : names) {
-    const auto shape = *graph.type(name).shape;
-    for (std::size_t i = 0; i < shape.size(); ++i) free.learn(shape[i], i == 0);
+Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::vector<std::string>& names, Sizing sizing,
+                                               std::uint64_t seed, bool switched) {
+  FreeDims free(sizing);
+  for (std::size_t k = 0; k < names.size(); ++k) {
+    const auto shape = *graph.type(names[k]).shape;
+    for (std::size_t i = 0; i < shape.size(); ++i) free.learn(shape[i], k, i);
   }
   std::vector<NamedTensor> inputs;
   for (std::size_t k = 0; k < names.size(); ++k) {
@@ -143,7 +151,7 @@ Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::ve
     Dims dims;
     for (std::size_t i = 0; i < type.shape->size(); ++i) {
       const Dim& dim = (*type.shape)[i];
-      dims.push_back(dim.value ? *dim.value : free.size(dim, i == 0));
+      dims.push_back(dim.value ? *dim.value : free.size(dim, k, i));
     }
     if (element_count(dims).value_or(kLargestInput) >= kLargestInput)
       return fail(Code::unsupported, "input '{}' is too large", escape_control(names[k]));
@@ -157,8 +165,16 @@ Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::ve
   return inputs;
 }
 
-bool has_free_dims(const Graph& graph, const std::vector<std::string>& names) {
-  return std::ranges::any_of(names, [&](const std::string& name) { return !graph.type(name).static_shape(); });
+// What to try, one after the other.
+std::vector<Sizing> sizings(const Graph& graph, const std::vector<std::string>& names) {
+  const auto free = [&](const std::string& name) { return !graph.type(name).static_shape(); };
+  if (std::ranges::none_of(names, free)) return {Sizing()};
+  std::vector<Sizing> all;
+  for (const std::int64_t size : kSizes) {
+    all.push_back({size, false});
+    if (std::ranges::any_of(names | std::views::drop(1), free)) all.push_back({size, true});
+  }
+  return all;
 }
 
 double float_distance(std::span<const float> a, std::span<const float> b) {
@@ -201,10 +217,9 @@ Result<RandomRun> run_randomly(const Model& model, Runner& runner, std::uint64_t
   const Graph& graph = model.main();
   const std::vector<std::string> names = free_inputs(graph);
   OP_TRY(check_inputs(graph, names));
-  const std::size_t tries = has_free_dims(graph, names) ? kSizes.size() : 1;
   std::optional<Error> error;
-  for (std::size_t i = 0; i < tries; ++i) {
-    OP_LET(std::vector<NamedTensor> inputs, random_inputs(graph, names, kSizes[i], seed, switched));
+  for (const Sizing& sizing : sizings(graph, names)) {
+    OP_LET(std::vector<NamedTensor> inputs, random_inputs(graph, names, sizing, seed, switched));
     auto outputs = runner.run(model, inputs);
     if (outputs) return RandomRun{std::move(inputs), std::move(*outputs)};
     if (!error) error = std::move(outputs).error();  // that of the first size says most

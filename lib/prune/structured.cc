@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "base/log.h"
@@ -53,8 +54,9 @@ struct Plan {
   double ratio = 1;               // that was asked for; 1 with a target
 };
 
-// Tells a group apart in all versions of the model: the first axis of the first thing it cuts.
-using GroupKey = std::pair<const Graph*, KeptAxes::Axis>;
+// Tells a group apart in all versions of the model: the first axis of the first thing it cuts, and how many groups have
+// begun on it before (a channel split makes several of one weight).
+using GroupKey = std::tuple<const Graph*, KeptAxes::Axis, std::size_t>;
 
 struct Totals {
   std::uint64_t macs = 0, parameters = 0;
@@ -225,8 +227,18 @@ class StructuredPruning {
   }
 
   static GroupKey key_of(const Analysis& analysis, std::size_t entry) {
-    const GroupMember& first = analysis.group(entry).members.front();
-    return {&analysis.graph(entry), {first.tensor, first.axis}};
+    const Entry& place = analysis.entries[entry];
+    return key_of(analysis.scopes[place.scope], place.group);
+  }
+  static GroupKey key_of(const Scope& scope, std::size_t group) {
+    const auto axis_of = [](const UnitGroup& each) {
+      return KeptAxes::Axis(each.members.front().tensor, each.members.front().axis);
+    };
+    const std::vector<UnitGroup>& groups = scope.dependencies.groups();
+    const KeptAxes::Axis axis = axis_of(groups[group]);
+    const auto before = std::count_if(groups.begin(), groups.begin() + static_cast<std::ptrdiff_t>(group),
+                                      [&](const UnitGroup& each) { return axis_of(each) == axis; });
+    return {scope.graph, axis, static_cast<std::size_t>(before)};
   }
 
   UnitSelection select(const Analysis& analysis) const {
@@ -320,8 +332,7 @@ class StructuredPruning {
     OP_LET(Proof proof, prove_removal(model_, *scope.graph, scope.dependencies, removal, context_));
     for (const Proof::Failure& failure : proof.failures) {
       const UnitGroup& group = scope.dependencies.groups()[failure.group];
-      const GroupMember& member = group.members.front();
-      whole_.insert({scope.graph, {member.tensor, member.axis}});
+      whole_.insert(key_of(scope, failure.group));
       context_.journal.warning(fmt::format("group {} was not pruned: {}", group.name, failure.reason));
       journal_whole(group, *scope.graph, failure.reason, context_);
     }

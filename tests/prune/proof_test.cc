@@ -174,6 +174,16 @@ TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
     CHECK(run->inputs[0].tensor.dims() == Dims{1, 8, 2});
     CHECK(run->inputs[1].tensor.dims() == Dims{1, 8, 2});
   }
+  SECTION("a state whose free dimension is the batch") {
+    const Model model =
+        parse(HEAD
+              "g (float[B,1,T] x, float[2,K,4] s) => (float[1,2,4] y) <int64[1] one = {1}> "
+              "{ p = MaxPool<kernel_shape = [16]>(x)  r = ReduceMax(p)  q = Squeeze(s, one)  y = Add(q, r) }");
+    const auto run = run_randomly(model, runner, 0);
+    REQUIRE(run);
+    CHECK(run->inputs[0].tensor.dims() == Dims{1, 1, 64});
+    CHECK(run->inputs[1].tensor.dims() == Dims{2, 1, 4});
+  }
   SECTION("no size fits") {
     const Model model = parse(HEAD "g (float[3] a, float[4] b) => (float[n] y) { y = Add(a, b) }");
     CHECK_FALSE(run_randomly(model, runner, 0));
