@@ -56,7 +56,7 @@ class Bench:
     def row(self, name, figures, limit, missed, seconds):
         self.failed = self.failed or bool(missed)
         verdict = f"MISSED: {missed}" if missed else ("met" if limit else "")
-        print(f"{name:<40} {figures:<44} {limit:<24} {seconds:>6.0f} s  {verdict}", flush=True)
+        print(f"{name:<40} {figures:<58} {limit:<24} {seconds:>6.0f} s  {verdict}", flush=True)
 
     def compress(self, case, pipeline, stem):
         """Scores before and after, parameters and MACs left, file; or an error."""
@@ -170,7 +170,7 @@ def main():
     parser.add_argument("-o", "--out", type=pathlib.Path, help="folder that keeps models, reports and logs")
     parser.add_argument("--only", action="append", default=[], help="cases whose name holds this text")
     bench = Bench(parser.parse_args())
-    print(f"{'case':<40} {'figures':<44} {'limit':<24} {'time':>8}")
+    print(f"{'case':<40} {'figures':<58} {'limit':<24} {'time':>8}")
     script(bench, "256-channel network, macs=0.5", [sys.executable, HERE / "prune_speed.py", bench.program],
            speed_summary, "time <= 0.58")
     script(bench, "store-sparse, 90 % of 4.2 M weights", [HERE / "store_sparse.sh"], store_summary,

@@ -167,8 +167,8 @@ TEST_CASE("least_divergence_shares: as little divergence as can be had, as much 
 
 TEST_CASE("least_divergence_shares: a curve that falls is taken as flat") {
   PruneSensitivityTable table{.ratios = {0.25, 0.5}, .parts = {}};
-  table.parts.push_back(part_of(10, {{0.25, 2}, {0.5, 1}}));
-  table.parts.push_back(part_of(10, {{0.25, 3}, {0.5, 4}}));
+  table.parts.push_back(part_of(100, {{0.25, 2}, {0.5, 1}}));
+  table.parts.push_back(part_of(100, {{0.25, 3}, {0.5, 4}}));
   CHECK(least_divergence_shares(table, 0.25) == std::vector<double>{0.5, 0});
 }
 
