@@ -63,10 +63,11 @@ TEST_CASE("Nothing is made up where shapes do not fit or are not known") {
 }
 
 TEST_CASE("Shapes pass through skip normalizations, GELUs and rotary positions") {
-  const Model model = parse(kHead +
-                            "g (float[2,3,8] x, float[2,3,8] s, float[8] g, float[5,2] c, int64[2,3] p) => (float[] y) {"
-                            " a, , , sum = com.microsoft.SkipLayerNormalization (x, s, g)"
-                            " b = com.microsoft.BiasGelu(a, g)"
-                            " y = com.microsoft.RotaryEmbedding(b, p, c, c) }");
+  const Model model =
+      parse(kHead +
+            "g (float[2,3,8] x, float[2,3,8] s, float[8] g, float[5,2] c, int64[2,3] p) => (float[] y) {"
+            " a, , , sum = com.microsoft.SkipLayerNormalization (x, s, g)"
+            " b = com.microsoft.BiasGelu(a, g)"
+            " y = com.microsoft.RotaryEmbedding(b, p, c, c) }");
   for (const char* value : {"a", "sum", "b", "y"}) CHECK(dims_of(model, value) == Dims{2, 3, 8});
 }
