@@ -198,7 +198,8 @@ MODELS = {
     "ssdlite320_mobilenet_v3_large": ssdlite,
 }
 BATCH_AXIS = {"bilstm": 1}  # sequences first
-FIXED_BATCH = {"swin_t", "ssdlite320_mobilenet_v3_large"}  # the exporter would write the batch of the example anyway
+# The exporter would write the batch of the example anyway, or join it with the attention heads in one axis.
+FIXED_BATCH = {"swin_t", "vit_b_16", "ssdlite320_mobilenet_v3_large"}
 
 
 def make_plausible(model, example):
@@ -217,6 +218,8 @@ def make_plausible(model, example):
     for name, parameter in model.named_parameters():
         if name.endswith("layer_scale"):  # ConvNeXt starts at 1e-6, which hides everything behind it
             nn.init.uniform_(parameter, 0.2, 0.6)
+        elif not parameter.detach().any():  # heads that start at zero hide everything too
+            nn.init.normal_(parameter, 0, 0.02)
     model.eval()
     for norm in norms:
         norm.train()

@@ -73,7 +73,11 @@ void add_costs(const Graph& graph, const Shares& shares, std::size_t first, Grou
   }
   for (const Node& node : graph.nodes()) {
     const auto all = node_macs(node, nullptr);
-    if (!all || !*all) continue;
+    if (!all) continue;
+    if (!*all) {  // a shape is not known
+      for (const std::size_t group : groups_at(node, shares)) result.groups[first + group].macs_known = false;
+      continue;
+    }
     result.macs += **all;
     for (const std::size_t group : groups_at(node, shares)) {
       const auto rest = node_macs(node, nullptr, [&](const Node& at, bool output, std::size_t slot, Dims dims) {
@@ -200,7 +204,7 @@ std::string groups_text(const GroupsResult& result) {
     std::vector<Cells> rows = {{"group", "kind", "units", "width", "parameters", "MACs", "note"}};
     for (const GroupRow& row : result.groups)
       rows.push_back({in_scope(row.scope, row.name), row.kind, count_text(row.units), count_text(row.width),
-                      human_count(row.parameters), percent(row.macs, result.macs),
+                      human_count(row.parameters), row.macs_known ? percent(row.macs, result.macs) : "-",
                       row.approximate.empty() ? "" : "approximate: " + row.approximate});
     out += "\n" + table(rows, {2, 3, 4, 5});
   }
@@ -228,7 +232,7 @@ std::string groups_json(const GroupsResult& result) {
                              {"units", row.units},
                              {"width", row.width},
                              {"parameters", row.parameters},
-                             {"macs", row.macs},
+                             {"macs", row.macs_known ? ordered_json(row.macs) : ordered_json(nullptr)},
                              {"approximate", row.approximate}});
   for (const BlockedRow& row : result.blocked)
     out["blocked"].push_back({{"node", row.node},

@@ -23,7 +23,8 @@ struct GroupRow {
   std::string approximate;
   std::size_t units = 0, width = 0;
   std::uint64_t parameters = 0;  // that go when all units go, and so
-  std::uint64_t macs = 0;        // do these multiply-accumulates
+  std::uint64_t macs = 0;        // do these multiply-accumulates, unless
+  bool macs_known = true;        // the shapes around a node are not known
 };
 
 struct BlockedRow {

@@ -8,6 +8,7 @@
 #include "prune/constant_edits.h"
 #include "prune/cut.h"
 #include "prune/literals.h"
+#include "prune/sizes.h"
 
 namespace onnxpress {
 namespace {
@@ -21,15 +22,20 @@ constexpr std::array kNotNeutral = {Place{"Div", 1}, Place{"BatchNormalization",
                                     Place{"QuantizeLinear", 1}};
 
 bool neutral(const Node& node, std::size_t slot) {
-  return std::ranges::none_of(kNotNeutral,
-                              [&](const Place& place) { return node.is(place.op) && place.slot == slot; });
+  return std::ranges::none_of(kNotNeutral, [&](const Place& place) { return node.is(place.op) && place.slot == slot; });
 }
 
 // Statistics over an axis: what is silent still counts in them.
-constexpr std::array kStatistics = {
-    "LayerNormalization",     "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
-    "InstanceNormalization",  "LRN",              "MeanVarianceNormalization",    "SkipSimplifiedLayerNormalization",
-    "ReduceMean",             "LpNormalization"};
+constexpr std::array kStatistics = {"LayerNormalization",
+                                    "RMSNormalization",
+                                    "SimplifiedLayerNormalization",
+                                    "SkipLayerNormalization",
+                                    "InstanceNormalization",
+                                    "LRN",
+                                    "MeanVarianceNormalization",
+                                    "SkipSimplifiedLayerNormalization",
+                                    "ReduceMean",
+                                    "LpNormalization"};
 
 bool takes_statistics(const Node& node) {
   return std::ranges::any_of(kStatistics, [&](const char* op) { return node.op() == op; });
@@ -45,7 +51,7 @@ Result<std::optional<std::vector<std::byte>>> zero_point(const Node& node) {
 
 class Silence {
  public:
-  Silence(Graph& graph, const KeptAxes& kept) : graph_(graph), kept_(kept), constants_(graph) {}
+  Silence(Graph& graph, const KeptAxes& kept) : graph_(graph), kept_(kept), sizes_(graph), constants_(graph) {}
 
   Status plan() {
     for (const Node& node : graph_.nodes()) {
@@ -57,9 +63,9 @@ class Silence {
         AxisCuts cuts = cuts_of(kept_, input_ref(node, slot), type->second.size());
         if (cuts.empty()) continue;
         if (narrow) {
-          constants_.set(node, slot, "cut" + cuts_key(cuts), [cuts = std::move(cuts)](const Tensor& tensor) {
-            return cut_tensor(tensor.view(), cuts);
-          });
+          std::string key = "cut" + cuts_key(cuts);
+          constants_.set(node, slot, std::move(key),
+                         [cuts = std::move(cuts)](const Tensor& tensor) { return cut_tensor(tensor.view(), cuts); });
         } else {
           OP_TRY(blank(node, slot, type->first, std::move(cuts)));
         }
@@ -85,7 +91,8 @@ class Silence {
     } else if (!is_float(dtype) || !neutral(node, slot)) {
       return {};
     }
-    constants_.set(node, slot, cuts_key(cuts), [cuts = std::move(cuts), zero = std::move(zero)](Tensor tensor) {
+    std::string key = cuts_key(cuts);
+    constants_.set(node, slot, std::move(key), [cuts = std::move(cuts), zero = std::move(zero)](Tensor tensor) {
       return blank_tensor(std::move(tensor), cuts, zero);
     });
     return {};
@@ -103,7 +110,7 @@ class Silence {
       const TensorRef ref = input_ref(node, slot);
       std::string value = ref.value;
       if (ref.is_constant() || !kept_.touches(ref)) continue;
-      for (const auto& [axis, kept] : cuts_of(kept_, ref, graph_.type(ref.value).rank().value_or(0)))
+      for (const auto& [axis, kept] : cuts_of(kept_, ref, rank_of(ref.value)))
         value = gather(rewriter.fresh_value(ref.value), value, axis, {kept.begin(), kept.end()}, node, rewriter);
       rewriter.set_input(node, slot, value);
     }
@@ -114,22 +121,24 @@ class Silence {
 
   Status widen(const Node& node, std::size_t slot, Rewriter& rewriter) const {
     const std::string y(node.output(slot));
-    const ValueType type = graph_.type(y);
-    const std::size_t rank = type.rank().value_or(0);
+    const SizeList shape = sizes_.shape(y);
+    const std::size_t rank = rank_of(y);
+    const DType dtype = graph_.type(y).dtype;
     const AxisCuts cuts = cuts_of(kept_, output_ref(node, slot), rank);
     std::string value = rewriter.fresh_value(y);
     Node last = node;
     rewriter.set_output(node, slot, value);
     for (auto cut = cuts.begin(); cut != cuts.end(); ++cut) {
       const auto& [axis, kept] = *cut;
-      const auto size = static_cast<std::size_t>(type.dim(axis).value_or(0));
+      const auto size = static_cast<std::size_t>((*shape)[axis].value.value_or(0));
       std::vector<std::int64_t> back = positions_of(kept, size);
       std::vector<double> here(size);
       for (std::size_t i = 0; i < size; ++i) here[i] = back[i] < 0 ? 0 : 1;
       std::ranges::replace(back, -1, 0);
       Dims dims(rank - axis, 1);
       dims.front() = static_cast<std::int64_t>(size);
-      OP_LET(std::optional<Tensor> mask, from_doubles(here, type.dtype, std::move(dims)));
+      OP_LET(std::optional<Tensor> mask,
+             from_doubles(here, dtype == DType::undefined ? DType::f32 : dtype, std::move(dims)));
       const std::string wide = rewriter.fresh_value(y), factors = rewriter.fresh_value(y);
       rewriter.add_initializer(factors, std::move(*mask));
       const std::string indices = add_indices(back, rewriter);
@@ -141,6 +150,11 @@ class Silence {
       last = rewriter.insert_after(last, {.op = "Mul", .inputs = {wide, factors}, .outputs = {value}});
     }
     return {};
+  }
+
+  std::size_t rank_of(std::string_view value) const {
+    const SizeList shape = sizes_.shape(value);
+    return shape ? shape->size() : 0;
   }
 
   static std::string add_indices(const std::vector<std::int64_t>& indices, Rewriter& rewriter) {
@@ -160,6 +174,7 @@ class Silence {
 
   Graph& graph_;
   const KeptAxes& kept_;
+  const Sizes sizes_;
   ConstantEdits constants_;
   std::vector<Node> narrow_;
 };

@@ -24,9 +24,8 @@ void ConstantEdits::set(const Node& reader, std::size_t slot, std::string key, M
 // Whether nobody needs the old value any more.
 bool ConstantEdits::replaceable(const Constant& constant) const {
   if (constant.scope->is_output(constant.value)) return false;
-  return std::ranges::all_of(constant.scope->uses(constant.value), [&](const Use& use) {
-    return use.node && edits_.contains({use.node.proto(), use.slot});
-  });
+  return std::ranges::all_of(constant.scope->uses(constant.value),
+                             [&](const Use& use) { return use.node && edits_.contains({use.node.proto(), use.slot}); });
 }
 
 std::vector<ConstantEdits::Constant> ConstantEdits::collect() const {

@@ -19,7 +19,7 @@ using Footprint = std::vector<Part>;
 
 struct Unit {
   Footprint footprint;
-  bool produced = false;  // a float weight makes it
+  bool produced = false;  // a weight makes it
   std::uint32_t approximate = 0;
   std::uint8_t origins = 0;
 };
@@ -29,9 +29,9 @@ struct Classes {
   std::vector<Unit> units;
 };
 
+// A weight, or what becomes one: codes that are dequantized play its part.
 bool holds_units(const Scope& scope, const Ties& ties, Axis axis) {
-  const ScopeTensor& tensor = scope.tensors[scope.axes[axis].tensor];
-  return tensor.ref.is_constant() && is_float(tensor.dtype) && ties.roles()[axis] == AxisRole::produces;
+  return scope.tensors[scope.axes[axis].tensor].ref.is_constant() && ties.roles()[axis] == AxisRole::produces;
 }
 
 Classes classify(const Scope& scope, const Ties& ties) {

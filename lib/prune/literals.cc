@@ -2,10 +2,12 @@
 
 #include <array>
 
+#include "prune/shape_operand.h"
+
 namespace onnxpress {
 namespace {
 
-constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers};
+constexpr std::array kFamilies = {shape_patchers, select_patchers, group_patchers, attention_patchers};
 
 Patcher find_patcher(const Node& node) {
   static const auto table = [] {
@@ -61,37 +63,36 @@ Status NodePatch::set_literal(std::size_t slot, const std::vector<std::int64_t>&
 }
 
 void NodePatch::add_literal(std::size_t slot, const std::vector<std::int64_t>& numbers) {
-  edits.literals.insert_or_assign(slot,
-                                  Tensor::of_int64s({static_cast<std::int64_t>(numbers.size())}, numbers));
+  edits.literals.insert_or_assign(slot, Tensor::of_int64s({static_cast<std::int64_t>(numbers.size())}, numbers));
 }
 
-Status NodePatch::set_shape(
-    std::size_t slot, const std::function<std::optional<std::int64_t>(std::size_t i, std::int64_t old)>& number) {
+Status NodePatch::set_shape(std::size_t slot,
+                            const std::function<std::optional<std::int64_t>(std::size_t i, std::int64_t old)>& number) {
   const Graph& graph = node_.graph();
   if (graph.is_constant(node_.input(slot))) {
     OP_LET(auto numbers, literal(slot));
     for (std::size_t i = 0; i < numbers->size(); ++i) (*numbers)[i] = number(i, (*numbers)[i]).value_or((*numbers)[i]);
     return set_literal(slot, *numbers);
   }
-  const Node concat = graph.producer(node_.input(slot));
+  const ShapeOrigin origin = shape_origin(graph, node_.input(slot));
+  const Node concat = graph.producer(origin.value);
   if (!concat || !concat.is("Concat")) return {};
   std::size_t at = 0;
   for (std::size_t part = 0; part < concat.input_count(); ++part) {
     OP_LET(const std::optional<Tensor> tensor, graph.constant(concat.input(part)));
     if (!tensor) {
-      const auto length = graph.type(concat.input(part)).dim(0);
+      const auto length = dim(concat.input(part), 0);
       if (!length) return refuse("its shape is put together from parts of unknown length");
       at += static_cast<std::size_t>(*length);
       continue;
     }
     OP_LET(std::vector<std::int64_t> numbers, to_int64s(tensor->view()));
-    bool changed = false;
+    const std::vector<std::int64_t> before = numbers;
     for (std::int64_t& old : numbers) {
-      const std::int64_t now = number(at++, old).value_or(old);
-      changed = changed || now != old;
-      old = now;
+      if (origin.chosen && old == -1) old = 1;  // the node will read the Concat itself
+      old = number(at++, old).value_or(old);
     }
-    if (!changed) continue;
+    if (numbers == before) continue;
     OP_LET(Tensor patched, integers(tensor->dtype(), tensor->dims(), numbers));
     edits.parts.insert_or_assign({slot, part}, std::move(patched));
   }
@@ -99,20 +100,19 @@ Status NodePatch::set_shape(
 }
 
 std::optional<std::size_t> NodePatch::rank(std::string_view value) const {
-  if (const auto constant = node_.graph().constant_type(value)) return constant->second.size();
-  return node_.graph().type(value).rank();
+  const SizeList shape = sizes_.shape(value);
+  return shape ? std::optional(shape->size()) : std::nullopt;
 }
 
 std::optional<std::int64_t> NodePatch::dim(std::string_view value, std::size_t axis) const {
-  if (const auto constant = node_.graph().constant_type(value))
-    return axis < constant->second.size() ? std::optional(constant->second[axis]) : std::nullopt;
-  return node_.graph().type(value).dim(axis);
+  const SizeList shape = sizes_.shape(value);
+  return shape && axis < shape->size() ? (*shape)[axis].value : std::nullopt;
 }
 
-Result<NodeEdits> patch_node(const Node& node, const KeptAxes& kept) {
+Result<NodeEdits> patch_node(const Node& node, const KeptAxes& kept, const Sizes& sizes) {
   const Patcher patcher = find_patcher(node);
   if (patcher == nullptr || !touched(node, kept)) return NodeEdits();
-  NodePatch patch(node, kept);
+  NodePatch patch(node, kept, sizes);
   OP_TRY(patcher(patch));
   return std::move(patch.edits);
 }

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "ir/rewriter.h"
 #include "prune/axes.h"
+#include "prune/sizes.h"
 
 namespace onnxpress {
 
@@ -32,13 +33,14 @@ struct NodeEdits {
     std::int64_t axis = 0;
     std::vector<std::int64_t> indices;
   };
-  std::vector<Selection> selections = {};   // Gathers in front of the first input
-  std::optional<Selection> gather = {};     // the node becomes this Gather of its first input
+  std::vector<Selection> selections = {};  // Gathers in front of the first input
+  std::optional<Selection> gather = {};    // the node becomes this Gather of its first input
 };
 
 class NodePatch {
  public:
-  NodePatch(const Node& node, const KeptAxes& kept) : node_(node), kept_(kept) {}
+  // `sizes` are those of the graph before the cut.
+  NodePatch(const Node& node, const KeptAxes& kept, const Sizes& sizes) : node_(node), kept_(kept), sizes_(sizes) {}
 
   const Node& node() const { return node_; }
   // The indices an axis keeps; null when it is whole.
@@ -90,6 +92,7 @@ class NodePatch {
 
   Node node_;
   const KeptAxes& kept_;
+  const Sizes& sizes_;
 };
 
 // Error unsupported: the literals of the node cannot express what is left.
@@ -103,9 +106,10 @@ struct OpPatcher {
 std::span<const OpPatcher> shape_patchers();   // Reshape, Expand, Tile, ConstantOfShape, Resize
 std::span<const OpPatcher> select_patchers();  // Split, Slice, Gather, Pad
 std::span<const OpPatcher> group_patchers();   // group, num_groups, hidden_size
+std::span<const OpPatcher> attention_patchers();  // num_heads, kv_num_heads, qkv_hidden_sizes
 
 // What the node needs so that it fits what is left of its inputs and outputs.
-Result<NodeEdits> patch_node(const Node& node, const KeptAxes& kept);
+Result<NodeEdits> patch_node(const Node& node, const KeptAxes& kept, const Sizes& sizes);
 
 // Positions of `kept` by index of the whole axis; -1 for what is gone.
 std::vector<std::int64_t> positions_of(const Indices& kept, std::size_t size);

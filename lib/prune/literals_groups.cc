@@ -7,8 +7,8 @@
 namespace onnxpress {
 namespace {
 
-// Whole groups may be gone, or the same positions in each: either way the groups are what is left of all channels of one
-// side, over what is left of those of one group.
+// Whole groups may be gone, or the same positions in each: either way the groups are what is left of all channels of
+// one side, over what is left of those of one group.
 Status patch_group(NodePatch& patch, bool transposed) {
   const std::int64_t groups = patch.node().attr_int("group", 1);
   if (groups == 1) return {};

@@ -170,8 +170,8 @@ Status slice(NodePatch& patch) {
     if (patch.in(0, *axis) == nullptr && patch.out(0, *axis) == nullptr) continue;
     const auto size = patch.old_in(0, *axis);
     if (!size) return patch.refuse("the size of a cut axis is not known");
-    OP_LET(auto left, left_positions(patch, *axis,
-                                     indices_of({slice->starts[k], slice->ends[k], slice->steps[k]}, *size)));
+    OP_LET(auto left,
+           left_positions(patch, *axis, indices_of({slice->starts[k], slice->ends[k], slice->steps[k]}, *size)));
     auto range = range_of(left, *patch.new_in(0, *axis));
     const bool steps = range && range->step != 1 && slice->attributes;
     if (!range || steps) {

@@ -37,9 +37,8 @@ Status expand(NodePatch& patch) {
   if (!rank || !length || *length < 0 || static_cast<std::size_t>(*length) > *rank)
     return patch.refuse("the rank of its shape is not known");
   const std::size_t first = *rank - static_cast<std::size_t>(*length);
-  return patch.set_shape(1, [&](std::size_t i, std::int64_t old) {
-    return old == 1 ? std::nullopt : cut_size(patch, first + i);
-  });
+  return patch.set_shape(
+      1, [&](std::size_t i, std::int64_t old) { return old == 1 ? std::nullopt : cut_size(patch, first + i); });
 }
 
 Status constant_of_shape(NodePatch& patch) {
@@ -76,10 +75,8 @@ Status resize(NodePatch& patch) {
 }
 
 constexpr std::array kPatchers = {
-    OpPatcher{"", "Reshape", reshape},
-    OpPatcher{"", "Expand", expand},
-    OpPatcher{"", "Tile", tile},
-    OpPatcher{"", "ConstantOfShape", constant_of_shape},
+    OpPatcher{"", "Reshape", reshape}, OpPatcher{"", "Expand", expand},
+    OpPatcher{"", "Tile", tile},       OpPatcher{"", "ConstantOfShape", constant_of_shape},
     OpPatcher{"", "Resize", resize},
 };
 

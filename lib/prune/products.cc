@@ -12,6 +12,14 @@ bool all_fixed(const Scope& scope, Atoms& atoms, Axis axis) {
   return true;
 }
 
+// Whether something of the axis could go, and something else stay.
+bool leaves_choice(const Scope& scope, Atoms& atoms, Axis axis) {
+  const ScopeAxis& entry = scope.axes[axis];
+  for (std::uint32_t i = 1; i < entry.count; ++i)
+    if (atoms.root(entry.first + i) != atoms.root(entry.first)) return true;
+  return false;
+}
+
 }  // namespace
 
 std::vector<Products::Activity> Products::activity(std::span<const Factor> factors) {
@@ -64,7 +72,7 @@ void Products::decide(const Scope& scope, Atoms& atoms) {
 
 bool Products::revise(const Scope& scope, Atoms& atoms) {
   for (const Choice& choice : choices_)
-    if (all_fixed(scope, atoms, choice.axis)) rejected_.insert(choice.factors[choice.active].key);
+    if (!leaves_choice(scope, atoms, choice.axis)) rejected_.insert(choice.factors[choice.active].key);
   std::vector<std::size_t> before;
   for (const Choice& choice : choices_) before.push_back(choice.active);
   choose();

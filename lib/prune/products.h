@@ -5,8 +5,8 @@
 // Both at once would not leave a rectangle, so the indices of the joined axis that share the active digit are one, and
 // the axes of the other factors are fixed. The first analysis runs without any such choice and shows which factors are
 // fixed anyway (selects of q, k and v, image rows); then the first that is not is active. Reshapes whose factors are
-// tied to each other (q, k and v; the two around a channel shuffle) choose the same. Where everything ends fixed, the
-// next factor is tried in the next round.
+// tied to each other (q, k and v; the two around a channel shuffle) choose the same. Where everything ends
+// fixed, or in a single unit, the next factor is tried in the next round.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ class Products {
 
   // After the undecided analysis: looks which factors can be active, and decides.
   void decide(const Scope& scope, Atoms& atoms);
-  // After a decided one: rejects what left everything fixed. True when a choice changed.
+  // After a decided one: rejects what left nothing to choose from. True when a choice changed.
   bool revise(const Scope& scope, Atoms& atoms);
 
  private:

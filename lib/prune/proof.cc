@@ -1,8 +1,10 @@
 #include "prune/proof.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
+#include "base/text.h"
 #include "ir/fork.h"
 #include "prune/blank.h"
 #include "prune/random_run.h"
@@ -25,6 +27,13 @@ bool computes_coarsely(const Graph& graph) {
   });
 }
 
+std::uint64_t constant_bytes(const Model& model) {
+  std::uint64_t bytes = 0;
+  for (const Graph* graph : model.graphs())
+    for (const Initializer& initializer : graph->initializers()) bytes += initializer.bytes();
+  return bytes;
+}
+
 struct Trial {
   bool passed = false;
   std::string reason;
@@ -45,10 +54,16 @@ class Prover {
   // Why nothing can be run; "" when the model as it is runs.
   Result<std::string> start() {
     if (context_.runner == nullptr) return "no engine";
+    const std::uint64_t bytes = constant_bytes(model_);
+    if (context_.memory_limit != 0 && bytes > context_.memory_limit)
+      return fmt::format("a copy of the model needs {}, more than the memory limit", human_bytes(bytes));
     auto run = run_randomly(model_, *context_.runner, context_.seed);
     if (!run && ours(run.error())) return std::unexpected(std::move(run).error());
     if (!run) return "the model does not run: " + run.error().text();
-    original_ = std::move(*run);
+    originals_.push_back(std::move(*run));
+    if (!has_switches(model_)) return "";
+    auto other = run_randomly(model_, *context_.runner, context_.seed, true);
+    if (other) originals_.push_back(std::move(*other));
     return "";
   }
 
@@ -65,16 +80,17 @@ class Prover {
     if (!narrow) return refused(std::move(narrow).error());
     auto silenced = run_changed(
         [&](Model& copy, Graph& scope) { return blank_units(copy, scope, kept, context_.jobs); });
-    if (!silenced) return refused(std::move(silenced).error());
-    if (all_finite(*narrow) && !all_finite(*silenced)) {  // a division by something silent: silence only the readers
+    if (silenced && !finite(*silenced) && finite(*narrow)) {  // divided by something silent: silence only the readers
       const KeptAxes readers = reading(kept);
       silenced = run_changed(
           [&](Model& copy, Graph& scope) { return blank_units(copy, scope, readers, context_.jobs); });
-      if (!silenced) return refused(std::move(silenced).error());
     }
+    if (!silenced) return refused(std::move(silenced).error());
     Trial trial;
-    trial.error = distance(*silenced, *narrow);
-    trial.effect = distance(original_.outputs, *narrow);
+    for (std::size_t i = 0; i < originals_.size(); ++i) {
+      trial.error = std::max(trial.error, distance((*silenced)[i], (*narrow)[i]));
+      trial.effect = std::max(trial.effect, distance(originals_[i].outputs, (*narrow)[i]));
+    }
     trial.passed = trial.error <= tolerance_;
     if (!trial.passed) trial.reason = describe(trial.error);
     return trial;
@@ -110,11 +126,20 @@ class Prover {
   double tolerance() const { return tolerance_; }
 
  private:
-  template <class Change>
-  Result<std::vector<Tensor>> run_changed(const Change& change) {
+  // Results of a changed copy, for each of the inputs.
+  using Outputs = std::vector<std::vector<Tensor>>;
+  Result<Outputs> run_changed(const std::function<Status(Model& copy, Graph& scope)>& change) {
     OP_LET(Model copy, fork_model(model_));
     OP_TRY(change(copy, *copy.graphs()[scope_]));
-    return context_.runner->run(copy, original_.inputs);
+    Outputs outputs;
+    for (const RandomRun& original : originals_) {
+      OP_LET(outputs.emplace_back(), context_.runner->run(copy, original.inputs));
+    }
+    return outputs;
+  }
+
+  static bool finite(const Outputs& outputs) {
+    return std::ranges::all_of(outputs, [](const std::vector<Tensor>& tensors) { return all_finite(tensors); });
   }
 
   static Result<Trial> refused(Error error) {
@@ -145,7 +170,7 @@ class Prover {
   const DependencyGraph& dependencies_;
   PassContext& context_;
   double tolerance_ = kProofTolerance;
-  RandomRun original_;
+  std::vector<RandomRun> originals_;  // the model as it is, on one or two choices of inputs
   std::size_t trials_ = 0;
 };
 

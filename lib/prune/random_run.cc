@@ -63,8 +63,7 @@ class FreeDims {
       }
       std::int64_t number = 0;
       const auto [stop, error] = std::from_chars(term.data(), term.data() + term.size(), number);
-      if (error != std::errc() || stop != term.data() + term.size() || number < 0 || number > 1024)
-        return std::nullopt;
+      if (error != std::errc() || stop != term.data() + term.size() || number < 0 || number > 1024) return std::nullopt;
       total += number;
     }
     return total;
@@ -77,8 +76,7 @@ class FreeDims {
 Result<Tensor> random_tensor(DType dtype, const Dims& dims, Random& random) {
   if (is_float(dtype)) {
     Tensor tensor(DType::f32, dims);
-    for (float& value : tensor.as_mutable<float>())
-      value = static_cast<float>(random.next() >> 40) * 0x1p-23F - 1.0F;
+    for (float& value : tensor.as_mutable<float>()) value = static_cast<float>(random.next() >> 40) * 0x1p-23F - 1.0F;
     return dtype == DType::f32 ? tensor : convert(tensor.view(), dtype);
   }
   Tensor tensor(DType::i64, dims);
@@ -106,8 +104,34 @@ Status check_inputs(const Graph& graph, const std::vector<std::string>& names) {
   return {};
 }
 
+bool is_switch(const ValueType& type) {
+  const auto shape = type.static_shape();
+  return shape && element_count(*shape) == 1 && (is_integer(type.dtype) || type.dtype == DType::boolean);
+}
+
+// The integer that an input is compared with.
+std::optional<std::int64_t> compared_with(const Graph& graph, const std::string& input) {
+  for (const Use& use : graph.uses(input)) {
+    if (!use.node || use.captured || !use.node.is("Equal")) continue;
+    const auto constant = graph.constant(use.node.input(1 - use.slot));
+    if (!constant || !*constant || (*constant)->size() != 1) continue;
+    if (const auto number = to_int64s((*constant)->view())) return number->front();
+  }
+  return std::nullopt;
+}
+
+Result<Tensor> switched_value(const Graph& graph, const std::string& name, const Tensor& drawn) {
+  OP_LET(std::vector<std::int64_t> numbers, to_int64s(drawn.view()));
+  numbers.front() = compared_with(graph, name).value_or(1 - numbers.front());
+  if (drawn.dtype() == DType::boolean) {
+    const auto flag = static_cast<std::uint8_t>(numbers.front() != 0);
+    return Tensor::of<std::uint8_t>(DType::boolean, drawn.dims(), std::span(&flag, 1));
+  }
+  return convert(Tensor::of_int64s(drawn.dims(), numbers).view(), drawn.dtype());
+}
+
 Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::vector<std::string>& names,
-                                               std::int64_t size, std::uint64_t seed) {
+                                               std::int64_t size, std::uint64_t seed, bool switched) {
   FreeDims free(size);
   for (const std::string& name : names) {
     const auto shape = *graph.type(name).shape;
@@ -125,6 +149,9 @@ Result<std::vector<NamedTensor>> random_inputs(const Graph& graph, const std::ve
       return fail(Code::unsupported, "input '{}' is too large", escape_control(names[k]));
     Random random(seed + k);
     OP_LET(Tensor tensor, random_tensor(type.dtype, dims, random));
+    if (switched && is_switch(type)) {
+      OP_LET(tensor, switched_value(graph, names[k], tensor));
+    }
     inputs.push_back({names[k], std::move(tensor)});
   }
   return inputs;
@@ -165,14 +192,19 @@ double tensor_distance(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-Result<RandomRun> run_randomly(const Model& model, Runner& runner, std::uint64_t seed) {
+bool has_switches(const Model& model) {
+  const Graph& graph = model.main();
+  return std::ranges::any_of(free_inputs(graph), [&](const std::string& name) { return is_switch(graph.type(name)); });
+}
+
+Result<RandomRun> run_randomly(const Model& model, Runner& runner, std::uint64_t seed, bool switched) {
   const Graph& graph = model.main();
   const std::vector<std::string> names = free_inputs(graph);
   OP_TRY(check_inputs(graph, names));
   const std::size_t tries = has_free_dims(graph, names) ? kSizes.size() : 1;
   std::optional<Error> error;
   for (std::size_t i = 0; i < tries; ++i) {
-    OP_LET(std::vector<NamedTensor> inputs, random_inputs(graph, names, kSizes[i], seed));
+    OP_LET(std::vector<NamedTensor> inputs, random_inputs(graph, names, kSizes[i], seed, switched));
     auto outputs = runner.run(model, inputs);
     if (outputs) return RandomRun{std::move(inputs), std::move(*outputs)};
     if (!error) error = std::move(outputs).error();  // that of the first size says most

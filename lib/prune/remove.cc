@@ -8,7 +8,9 @@
 #include "ir/rewriters.h"
 #include "prune/constant_edits.h"
 #include "prune/cut.h"
+#include "prune/fold_sizes.h"
 #include "prune/literals.h"
+#include "prune/shape_operand.h"
 
 namespace onnxpress {
 namespace {
@@ -21,7 +23,7 @@ std::string tensor_key(const Tensor& tensor) {
 // Everything that is going to change, before anything does.
 class RemovalPlan {
  public:
-  RemovalPlan(Graph& graph, const KeptAxes& kept) : graph_(graph), kept_(kept), constants_(graph) {}
+  RemovalPlan(Graph& graph, const KeptAxes& kept) : graph_(graph), kept_(kept), sizes_(graph), constants_(graph) {}
 
   Status make() {
     if (graph_.proto() == nullptr)
@@ -34,8 +36,8 @@ class RemovalPlan {
         return fail(Code::unsupported, "'{}' is an input or output of the graph", tensor.value);
     }
     for (const Node& node : graph_.nodes()) {
-      OP_LET(NodeEdits edits, patch_node(node, kept_));
-      add_constants(node, edits);
+      OP_LET(NodeEdits edits, patch_node(node, kept_, sizes_));
+      OP_TRY(add_constants(node, edits));
       for (auto& [place, tensor] : edits.parts) parts_[{node.proto(), place.first}].emplace(place.second, tensor);
       nodes_.emplace_back(node, std::move(edits));
     }
@@ -62,7 +64,7 @@ class RemovalPlan {
     std::vector<Use> readers;
   };
 
-  void add_constants(const Node& node, const NodeEdits& edits) {
+  Status add_constants(const Node& node, const NodeEdits& edits) {
     for (std::size_t slot = 0; slot < node.input_count(); ++slot) {
       const auto type = node.graph().constant_type(node.input(slot));
       if (!type) continue;
@@ -72,10 +74,13 @@ class RemovalPlan {
       }
       AxisCuts cuts = cuts_of(kept_, input_ref(node, slot), type->second.size());
       if (cuts.empty()) continue;
-      constants_.set(node, slot, cuts_key(cuts), [cuts = std::move(cuts)](const Tensor& tensor) {
-        return cut_tensor(tensor.view(), cuts);
-      });
+      if (Status fits = check_cuts(type->first, type->second, cuts); !fits)
+        return rethrow(std::move(fits).error(), "node " + node.label());
+      std::string key = cuts_key(cuts);
+      constants_.set(node, slot, std::move(key),
+                     [cuts = std::move(cuts)](const Tensor& tensor) { return cut_tensor(tensor.view(), cuts); });
     }
+    return {};
   }
 
   void set_constant(const Node& node, std::size_t slot, const Tensor& tensor) {
@@ -87,20 +92,18 @@ class RemovalPlan {
     for (std::size_t slot = 0; slot < node.input_count(); ++slot) {
       const auto wanted = parts_.find({node.proto(), slot});
       if (wanted == parts_.end()) continue;
-      const Node concat = graph_.producer(node.input(slot));
+      const Node concat = graph_.producer(shape_origin(graph_, node.input(slot)).value);
       const auto same = [&](const Use& use) {
         if (!use.node) return false;
         const auto other = parts_.find({use.node.proto(), use.slot});
         return other != parts_.end() && equal(other->second, wanted->second);
       };
       if (!graph_.is_output(concat.output(0)) && std::ranges::all_of(graph_.uses(concat.output(0)), same)) {
-        for (const auto& [part, tensor] : wanted->second)
-          set_constant(concat, part, tensor);
+        for (const auto& [part, tensor] : wanted->second) set_constant(concat, part, tensor);
         continue;
       }
-      const auto known = std::ranges::find_if(clones_, [&](const Clone& clone) {
-        return clone.concat == concat && equal(clone.parts, wanted->second);
-      });
+      const auto known = std::ranges::find_if(
+          clones_, [&](const Clone& clone) { return clone.concat == concat && equal(clone.parts, wanted->second); });
       if (known == clones_.end()) {
         clones_.push_back({concat, wanted->second, {{node, slot, false}}});
       } else {
@@ -184,16 +187,32 @@ class RemovalPlan {
 
   Graph& graph_;
   const KeptAxes& kept_;
+  const Sizes sizes_;
   ConstantEdits constants_;
   std::vector<std::pair<Node, NodeEdits>> nodes_;
   std::map<std::pair<const void*, std::size_t>, Parts> parts_;  // by reader and slot
   std::vector<Clone> clones_;
 };
 
+std::size_t number_of(const Graph& graph) {
+  const std::vector<Graph*>& graphs = graph.model().graphs();
+  return static_cast<std::size_t>(std::ranges::find(graphs, &graph) - graphs.begin());
+}
+
+Status try_plan(Graph& copy, const KeptAxes& kept) {
+  OP_TRY(fold_known_sizes(copy));
+  copy.model().index();
+  return RemovalPlan(copy, kept).make();
+}
+
 }  // namespace
 
 Result<bool> remove_units(Model& model, Graph& graph, const KeptAxes& kept, unsigned jobs) {
   if (kept.empty()) return false;
+  // Tried on a copy first: what fails must leave no trace, not even sizes that became constants.
+  const Model trial = model.clone();
+  OP_TRY(try_plan(*trial.graphs()[number_of(graph)], kept));
+  OP_TRY(fold_known_sizes(graph));
   model.index();
   RemovalPlan plan(graph, kept);
   OP_TRY(plan.make());

@@ -8,8 +8,8 @@ namespace onnxpress {
 namespace {
 
 constexpr std::array kFamilies = {
-    linear_rules,  elementwise_rules, shape_rules, select_rules,
-    spatial_rules, reduce_rules,      norm_rules,  recurrent_rules,
+    linear_rules, elementwise_rules, shape_rules,     select_rules,    spatial_rules,
+    reduce_rules, norm_rules,        recurrent_rules, attention_rules,
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ std::span<const OpRule> spatial_rules();
 std::span<const OpRule> reduce_rules();
 std::span<const OpRule> norm_rules();
 std::span<const OpRule> recurrent_rules();
+std::span<const OpRule> attention_rules();
 
 // Whether the first output has the shape of the first input, or of all inputs broadcast.
 bool is_unary(const Node& node);

@@ -127,7 +127,9 @@ Status tie_matmul(Ties& ties, bool trans_a, bool trans_b) {
   for (const auto& [operand, rank] : {std::pair(a, *a_rank), std::pair(b, *b_rank)})
     for (std::int64_t i = 3; i <= rank; ++i) {
       ties.tie_broadcast(ties.axis(operand, -i), ties.axis(y, 2 - i - from_end));
-      if (ties.constant(operand)) ties.role(ties.axis(operand, -i), AxisRole::produces);
+      if (!ties.constant(operand)) continue;
+      ties.role(ties.axis(operand, -i), AxisRole::produces);
+      ties.origin(ties.axis(operand, -i), from_matmul);
     }
   for (const auto& [operand, depth, made] : {std::tuple(a, a_depth, a_rows), std::tuple(b, b_depth, b_columns)}) {
     if (!ties.constant(operand)) continue;

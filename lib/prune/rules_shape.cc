@@ -32,8 +32,14 @@ ReshapedDims dims_of(const Ties& ties, Operand operand) {
 // Free dimensions match one to one only.
 class Segments {
  public:
-  Segments(Ties& ties, ReshapedDims before, ReshapedDims after)
-      : ties_(ties), x_(std::move(before)), y_(std::move(after)), x_end_(x_.size()), y_end_(y_.size()) {}
+  // `reason`: what is said of axes that match nothing.
+  Segments(Ties& ties, ReshapedDims before, ReshapedDims after, std::string_view reason)
+      : ties_(ties),
+        reason_(reason),
+        x_(std::move(before)),
+        y_(std::move(after)),
+        x_end_(x_.size()),
+        y_end_(y_.size()) {}
 
   void tie() {
     while (x_begin_ < x_end_ && y_begin_ < y_end_ && step(true)) continue;
@@ -129,10 +135,11 @@ class Segments {
   }
 
   void fix(const ReshapedDims& dims, std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) ties_.fix(dims[i].axis, "reshaped together with other axes");
+    for (std::size_t i = begin; i < end; ++i) ties_.fix(dims[i].axis, reason_);
   }
 
   Ties& ties_;
+  std::string_view reason_;
   ReshapedDims x_, y_;
   std::size_t x_begin_ = 0, y_begin_ = 0, x_end_ = 0, y_end_ = 0;
 };
@@ -148,27 +155,30 @@ std::vector<ShapeSource> sources_of(const Ties& ties, std::size_t slot) {
   return sources;
 }
 
+constexpr std::string_view kRunTime = "its shape is computed at run time; run @clean first";
+
 // What is computed in ways that do not follow a cut: those axes of the output stay.
 void check_target(Ties& ties, std::size_t slot) {
   const Operand y = ties.out(0);
   const auto sources = sources_of(ties, slot);
   const auto rank = ties.rank(y);
   if (rank && sources.size() != static_cast<std::size_t>(*rank)) {
-    ties.fix_operand(y, "its shape is computed at run time; run @clean first");
+    ties.fix_operand(y, kRunTime);
     return;
   }
   for (std::size_t i = 0; i < sources.size(); ++i)
-    if (sources[i] == ShapeSource::unknown)
-      ties.fix(ties.axis(y, static_cast<std::int64_t>(i)), "its size is computed at run time; run @clean first");
+    if (sources[i] == ShapeSource::unknown) ties.fix(ties.axis(y, static_cast<std::int64_t>(i)), kRunTime);
 }
 
 Status tie_reshaped(Ties& ties) {
   const Operand x = ties.in(0), y = ties.out(0);
+  const auto sources = ties.node().is("Reshape") ? sources_of(ties, 1) : std::vector<ShapeSource>();
+  const bool computed = std::ranges::find(sources, ShapeSource::unknown) != sources.end();
   if (!ties.rank(x) || !ties.rank(y)) {
-    ties.fix_all("its shape is computed at run time; run @clean first");
+    ties.fix_all(kRunTime);
     return {};
   }
-  Segments(ties, dims_of(ties, x), dims_of(ties, y)).tie();
+  Segments(ties, dims_of(ties, x), dims_of(ties, y), computed ? kRunTime : "reshaped together with other axes").tie();
   return {};
 }
 
@@ -221,7 +231,7 @@ Status expand(Ties& ties) {
   const Operand x = ties.in(0), y = ties.out(0);
   const auto rank = ties.rank(x), out_rank = ties.rank(y);
   if (!rank || !out_rank) {
-    ties.fix_all("its shape is computed at run time; run @clean first");
+    ties.fix_all(kRunTime);
     return {};
   }
   const auto sources = sources_of(ties, 1);
@@ -231,13 +241,13 @@ Status expand(Ties& ties) {
     if (from == kNone || ties.size(from) == 1) {
       ties.fix(to, "repeated by an Expand");
     } else if (static_cast<std::size_t>(i) <= sources.size() && sources[number] == ShapeSource::unknown) {
-      ties.fix(to, "its size is computed at run time; run @clean first");
+      ties.fix(to, kRunTime);
       ties.tie(from, to);
     } else {
       ties.tie(from, to);
     }
   }
-  if (sources.empty()) ties.fix_operand(y, "its shape is computed at run time; run @clean first");
+  if (sources.empty()) ties.fix_operand(y, kRunTime);
   return {};
 }
 
@@ -253,7 +263,7 @@ Status tile(Ties& ties) {
   OP_LET(const auto repeats, ties.literal(1));
   const auto rank = ties.rank(x);
   if (!rank || rank != ties.rank(y) || !repeats || static_cast<std::int64_t>(repeats->size()) != *rank) {
-    ties.fix_all("its shape is computed at run time; run @clean first");
+    ties.fix_all(kRunTime);
     return {};
   }
   for (std::int64_t i = 0; i < *rank; ++i) {

@@ -17,7 +17,9 @@ void keep_channels(Ties& ties) {
 }
 
 Status pool(Ties& ties) {
-  if (ties.out(1) != kNone && !ties.scope().graph->uses(ties.node().output(1)).empty()) {
+  const Graph& graph = *ties.scope().graph;
+  const std::string_view positions = ties.node().output(1);
+  if (!positions.empty() && (!graph.uses(positions).empty() || graph.is_output(positions))) {
     ties.fix_all("positions of the maxima count through all channels");
     return {};
   }

@@ -32,20 +32,36 @@ std::optional<std::size_t> length(const Graph& graph, std::string_view value) {
   return static_cast<std::size_t>(*type.dim(0));
 }
 
-// Before an Expand exporters write  Where(Equal(shape, -1), 1, shape): the shape itself.
-std::string behind_choice(const Graph& graph, std::string_view value) {
-  const Node where = graph.producer(value);
-  if (!where || !where.is("Where")) return std::string(value);
-  const Node test = graph.producer(where.input(0));
+// The choice's shape; "" when the node is no such choice.
+std::string_view chosen_shape(const Node& where) {
+  if (!where.is("Where")) return {};
+  const Node test = where.graph().producer(where.input(0));
   const bool same = test && test.is("Equal") && (test.input(0) == where.input(2) || test.input(1) == where.input(2));
-  return std::string(same ? where.input(2) : value);
+  return same ? where.input(2) : std::string_view();
 }
 
 }  // namespace
 
+ShapeOrigin shape_origin(const Graph& graph, std::string_view value) {
+  ShapeOrigin origin{std::string(value), false};
+  for (int depth = 0; depth < kDepth; ++depth) {
+    const Node node = graph.producer(origin.value);
+    if (!node || !graph.defines(origin.value)) break;
+    if (const std::string_view shape = chosen_shape(node); !shape.empty()) {
+      origin = {std::string(shape), true};
+    } else if (node.is("Identity") || (node.is("Reshape") && length(graph, node.input(0)) &&
+                                       length(graph, node.input(0)) == length(graph, node.output(0)))) {
+      origin.value = node.input(0);
+    } else {
+      break;
+    }
+  }
+  return origin;
+}
+
 std::vector<ShapeSource> shape_sources(const Node& node, std::size_t slot) {
   const Graph& graph = node.graph();
-  const std::string value = behind_choice(graph, node.input(slot));
+  const std::string value = shape_origin(graph, node.input(slot)).value;
   const auto count = length(graph, value);
   if (graph.is_constant(value)) return std::vector(count.value_or(0), ShapeSource::literal);
   const Node producer = graph.producer(value);

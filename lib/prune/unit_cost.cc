@@ -105,9 +105,15 @@ std::uint64_t PlanCost::macs(std::span<const std::size_t> kept) const {
 
 std::uint64_t PlanCost::parameters(std::span<const std::size_t> kept) const {
   std::uint64_t total = fixed_parameters_;
-  for (const Constant& constant : constants_)
-    for (const Losses& losses : constant.readers)
+  for (const Constant& constant : constants_) {
+    std::vector<Losses> versions;  // without groups that lose nothing: readers may then share what others do not
+    for (Losses losses : constant.readers) {
+      std::erase_if(losses, [&](const AxisLoss& loss) { return kept[loss.group] == units_[loss.group]; });
+      if (std::ranges::contains(versions, losses)) continue;
       total += element_count(shrunk(constant.dims, losses, kept)).value_or(0);
+      versions.push_back(std::move(losses));
+    }
+  }
   return total;
 }
 

@@ -12,6 +12,8 @@
 #include "calib/gram.h"
 #include "num/quantize.h"
 #include "prune/unit_obs.h"
+#include "prune/unit_loss.h"
+#include "prune/unit_output.h"
 #include "prune/unit_scores.h"
 
 namespace onnxpress {
@@ -318,9 +320,10 @@ Result<std::vector<UnitScores>> score_units(const ScoreRequest& request, PassCon
   OP_LET(std::vector<UnitScores> scores, weight_scores(groups, read, scoring));
   if (!with_data) return scores;
   if (context.activations == nullptr) return fail(Code::usage, "this criterion needs --data");
-  if (request.criterion == Criterion::activation) return activation_scores(request, context, std::move(scores));
+  if (request.criterion == Criterion::loss) return loss_scores(request, context, std::move(scores));
   if (request.criterion == Criterion::obs) return reader_obs_scores(request, context, std::move(scores));
-  return fail(Code::unsupported, "criterion=loss is not built in");
+  OP_LET(scores, activation_scores(request, context, std::move(scores)));
+  return wide_activation_scores(request, context, std::move(scores));
 }
 
 }  // namespace onnxpress

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <deque>
 
 #include "prune/remove.h"
 #include "proving.h"
@@ -32,10 +33,10 @@ Numbers literal_of(const Model& model, std::string_view op, std::size_t slot) {
 
 // What patch_node() says of the only node that is no Constant, for hand-made cuts.
 Result<NodeEdits> patched(std::string_view text, std::string_view op, const KeptAxes& kept) {
-  static std::vector<Model> models;
+  static std::deque<Model> models;
   models.push_back(parse(text));
   models.back().index();
-  return patch_node(node_of(models.back(), op), kept);
+  return patch_node(node_of(models.back(), op), kept, Sizes(models.back().main()));
 }
 
 KeptAxes kept_on(std::initializer_list<std::tuple<std::string, std::size_t, Indices>> axes) {

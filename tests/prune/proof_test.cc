@@ -111,8 +111,8 @@ TEST_CASE("Without an engine, or with inputs that cannot be invented, nothing is
 
 TEST_CASE("A removal that changes nothing is said to prove little") {
   const Model model = with_weights(HEAD R"(
-g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[6,3] wb, float zero = {0}>
-{ a = MatMul(x, wa)  b = MatMul(a, wb)  c = Mul(b, zero)  y = Exp(c) })");
+g (float[2,4] x) => (float[2,3] y) <float[4,6] wa, float[6,3] wb>
+{ a = MatMul(x, wa)  b = MatMul(a, wb)  c = Sub(b, b)  y = Exp(c) })");
   auto dependencies = DependencyGraph::analyze(model.main());
   REQUIRE(dependencies);
   REQUIRE(dependencies->groups().size() == 1);
@@ -167,10 +167,16 @@ g (float[2,4] x) => (float[2,3] y)
 
 TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
   EngineRunner runner;
-  SECTION("equal symbols, and sums of symbols") {
-    const Model model = parse(HEAD "g (float[N,past,2] a, float[N,now,2] b, float[N,total,2] c) => (float[N,total,2] y) "
-                                   "{ j = Concat<axis = 1>(a, b) y = Add(j, c) }");
-    CHECK_FALSE(run_randomly(model, runner, 0));  // nothing says that total is past + now
+  SECTION("equal symbols are equal") {
+    const Model model = parse(HEAD "g (float[N,T,2] a, float[N,T,2] b) => (float[N,T,2] y) { y = Add(a, b) }");
+    const auto run = run_randomly(model, runner, 0);
+    REQUIRE(run);
+    CHECK(run->inputs[0].tensor.dims() == Dims{1, 8, 2});
+    CHECK(run->inputs[1].tensor.dims() == Dims{1, 8, 2});
+  }
+  SECTION("no size fits") {
+    const Model model = parse(HEAD "g (float[3] a, float[4] b) => (float[n] y) { y = Add(a, b) }");
+    CHECK_FALSE(run_randomly(model, runner, 0));
   }
   SECTION("images of at least 16 rows") {
     const Model model = parse(HEAD "g (float[N,1,H,W] x) => (float[N,1,h,w] y) { y = MaxPool<kernel_shape=[16,16]>(x) }");
@@ -184,6 +190,49 @@ TEST_CASE("Random inputs: free dimensions get sizes the model runs with") {
     REQUIRE(run);
     for (const std::int32_t value : run->inputs[0].tensor.as<std::int32_t>()) CHECK((value == 0 || value == 1));
   }
+}
+
+TEST_CASE("Both branches behind a number or a flag are proven") {
+  const char* const branches = R"(
+{ c = CONDITION
+  y = If(c) <
+    then_branch = t () => (float[1,1] a) { p = MatMul(x, w)  r = Relu(p)  a = MatMul(r, v) },
+    else_branch = e () => (float[1,1] b) { q = MatMul(x, w)  b = MatMul(q, v) }> })";
+  const auto model_of = [&](std::string input, std::string condition) {
+    std::string body = branches;
+    body.replace(body.find("CONDITION"), 9, condition);
+    return parse(HEAD "g (float[1,2] x, " + input + " s) => (float[1,1] y) <int64 rate = {16000}, " +
+                 "float[2,3] w = {1,2,3,4,5,6}, float[3,1] v = {1,-1,2}>" + body);
+  };
+  EngineRunner runner;
+  for (const auto& [input, condition] : {std::pair("int64", "Equal(s, rate)"), std::pair("bool", "Not(s)")}) {
+    const Model model = model_of(input, condition);
+    for (const std::size_t scope : {1UZ, 2UZ}) {
+      CAPTURE(input, scope);
+      const Graph& body = *model.graphs()[scope];
+      auto dependencies = DependencyGraph::analyze(body);
+      REQUIRE(dependencies);
+      PassContext context;
+      context.runner = &runner;
+      const auto proof = prove_removal(model, body, *dependencies, {{1}}, context);
+      REQUIRE(proof);
+      CHECK(proof->failures.empty());
+      CHECK(proof->weak == "");
+    }
+  }
+}
+
+TEST_CASE("A model that does not fit into the memory limit twice is not copied") {
+  const Model model = with_weights(kChain);
+  auto dependencies = DependencyGraph::analyze(model.main());
+  REQUIRE(dependencies);
+  EngineRunner runner;
+  PassContext context;
+  context.runner = &runner;
+  context.memory_limit = 64;
+  const auto proof = prove_removal(model, model.main(), *dependencies, {{0}, {}, {}}, context);
+  REQUIRE(proof);
+  CHECK(proof->unproven.contains("memory limit"));
 }
 
 TEST_CASE("Distance of results") {

@@ -73,8 +73,12 @@ Model require_narrow(std::string_view text, const DependencyOptions& options) {
   return require_narrow(with_weights(text), options);
 }
 
-Dims dims_of(const Model& model, std::string_view initializer) {
-  return model.main().initializer(initializer).dims();
+void require_groups(std::string_view text, const std::vector<std::string>& groups, const DependencyOptions& options) {
+  INFO(text);
+  CHECK(groups_of(text, options) == groups);
+  require_narrow(text, options);
 }
+
+Dims dims_of(const Model& model, std::string_view initializer) { return model.main().initializer(initializer).dims(); }
 
 }  // namespace onnxpress::testing

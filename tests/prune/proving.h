@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "prune/dependency.h"
 #include "prune/proof.h"
@@ -22,6 +23,10 @@ Removal every_third(const DependencyGraph& dependencies);
 // of float32, nothing taken out, with an effect; the narrower model passes the checker and loads. Returns it.
 Model require_narrow(const Model& model, const DependencyOptions& options = {});
 Model require_narrow(std::string_view text, const DependencyOptions& options = {});
+
+// The groups are these (as groups_of() writes them), and what they say is proven by require_narrow().
+void require_groups(std::string_view text, const std::vector<std::string>& groups,
+                    const DependencyOptions& options = {});
 
 Dims dims_of(const Model& model, std::string_view initializer);
 

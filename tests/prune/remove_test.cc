@@ -2,6 +2,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "engine/session.h"
+#include "io/check.h"
 #include "io/load.h"
 #include "proving.h"
 #include "prune/cut.h"
@@ -66,6 +68,7 @@ g (float[2,4] x) => (float[2,4] y)
   SECTION("different") {
     Model narrow = model.clone();
     REQUIRE(remove_units(narrow, narrow.main(), kept_axes(*dependencies, {{0, 1}, {5}}), 1));
+    REQUIRE(narrow.main().initializer("b_1"));
     CHECK(dims_of(narrow, "b") == Dims{4});
     CHECK(dims_of(narrow, "b_1") == Dims{5});
   }
@@ -111,4 +114,86 @@ TEST_CASE("The trained test networks get narrower") {
     run_pipeline(*model, "@clean");
     require_narrow(*model);
   }
+}
+
+TEST_CASE("Constant nodes are cut like initializers") {
+  const Model model = parse(HEAD R"(
+g (float[1,2] x) => (float[1,1] y)
+{ w = Constant<value = float[2,3] {1,2,3,4,5,6}>()  b = Constant<value_floats = [0.5, 1.0, 1.5]>()
+  a = Gemm(x, w, b)  r = Relu(a)  v = Constant<value = float[3,1] {1,-1,2}>()  y = MatMul(r, v) })");
+  const Model narrow = require_narrow(model);
+  CHECK(dims_of(narrow, "w") == Dims{2, 2});
+  CHECK(dims_of(narrow, "b") == Dims{2});
+}
+
+TEST_CASE("Half precision and stored codes are cut in their type") {
+  const Model model = parse(HEAD R"(
+g (float[1,2] x) => (float[1,2] y)
+<float[2,3] w1 = {1,2,3,4,5,6}, int8[3,2] q = {1,2,3,4,5,6}, float[3] s = {0.5, 0.25, 1}, int8[3] z = {0, 1, 0},
+ float16[1,3] v = {1, 2, 3}>
+{ a = MatMul(x, w1)  c = Cast<to = 1>(v)  m = Mul(a, c)  w = DequantizeLinear<axis = 0>(q, s, z)  y = MatMul(m, w) })");
+  const Model narrow = require_narrow(model);
+  CHECK(dims_of(narrow, "q") == Dims{2, 2});
+  CHECK(dims_of(narrow, "s") == Dims{2});
+  CHECK(narrow.main().initializer("v").dtype() == DType::f16);
+  CHECK(dims_of(narrow, "v") == Dims{1, 2});
+}
+
+TEST_CASE("What a body computes inside itself gets narrower, with constants of the scope around it") {
+  const char* const text = HEAD R"(
+g (bool c, float[1,2] x) => (float[1,1] y)
+<float[2,3] w = {1,2,3,4,5,6}, float[3,1] v = {1,-1,2}>
+{ y = If(c) <
+    then_branch = t () => (float[1,1] a) { p = MatMul(x, w)  r = Relu(p)  a = MatMul(r, v) },
+    else_branch = e () => (float[1,1] b) { q = MatMul(x, w)  b = MatMul(q, v) }> })";
+  const Model model = parse(text);
+  Graph& body = *model.graphs()[1];
+  auto dependencies = DependencyGraph::analyze(body);
+  REQUIRE(dependencies);
+  REQUIRE(dependencies->groups().size() == 1);
+  EngineRunner runner;
+  PassContext context;
+  context.runner = &runner;
+  const auto proof = prove_removal(model, body, *dependencies, {{1}}, context);
+  REQUIRE(proof);
+  CHECK(proof->failures.empty());
+  Model narrow = model.clone();
+  REQUIRE(remove_units(narrow, *narrow.graphs()[1], kept_axes(*dependencies, {{1}}), 1));
+  CHECK(dims_of(narrow, "w") == Dims{2, 3});  // the other branch still reads it
+  CHECK(narrow.graphs()[1]->initializer("w_1").dims() == Dims{2, 2});
+  CHECK(check_model(narrow));
+  CHECK(Session::open(narrow));
+}
+
+TEST_CASE("Large weights are cut through the store, and the rest of it is untouched") {
+  std::string text = HEAD "g (float[1,40] x) => (float[1,4] y) <float[40,64] w1, float[64,4] w2> "
+                     "{ a = MatMul(x, w1) r = Relu(a) y = MatMul(r, w2) }";
+  const Model model = with_weights(text);
+  const std::string before = *model.fingerprint();
+  const Model narrow = require_narrow(model);
+  CHECK(dims_of(narrow, "w1") == Dims{40, 42});
+  CHECK(*model.fingerprint() == before);
+}
+
+TEST_CASE("Declared types of cut values follow") {
+  const Model model = parse(HEAD R"(
+g (float[1,2] x) => (float[1,1] y) <float[1,3] a, float[2,3] w = {1,2,3,4,5,6}, float[3,1] v = {1,-1,2}>
+{ a = MatMul(x, w)  y = MatMul(a, v) })");
+  auto dependencies = DependencyGraph::analyze(model.main());
+  REQUIRE(dependencies);
+  Model narrow = model.clone();
+  REQUIRE(remove_units(narrow, narrow.main(), kept_axes(*dependencies, {{1}}), 1));
+  CHECK(narrow.main().type("a").static_shape() == Dims{1, 2});
+  CHECK(check_model(narrow));
+}
+
+TEST_CASE("Sizes that are computed but known become literals") {
+  const Model narrow = require_narrow(HEAD R"(
+g (float[N,3,4,4] x) => (float[N,2,4,4] y)
+<float[8,3,1,1] w1, int64 one = {1}, int64 two = {2}, int64[1] first = {0}, int64[1] axis = {1}, int64[1] flat = {-1},
+ int64[1] end = {9223372036854775807}, float[2,4,1,1] w2, float[2,4,1,1] w3>
+{ a = Conv(x, w1)  s = Shape(a)  n = Gather(s, one)  h = Div(n, two)  m = Reshape(h, flat)
+  b = Slice(a, first, m, axis)  c = Slice(a, m, end, axis)  d = Conv(b, w2)  e = Conv(c, w3)  y = Add(d, e) })");
+  CHECK(dims_of(narrow, "w1")[0] == dims_of(narrow, "w2")[1] + dims_of(narrow, "w3")[1]);
+  CHECK(dims_of(narrow, "w1")[0] < 8);
 }

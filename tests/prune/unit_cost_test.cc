@@ -52,7 +52,10 @@ TEST_CASE("A shared constant counts once while its readers cut it alike, and onc
   CHECK(PlanCost(model, {{&model.main(), &all}}).parameters(Counts{1}) == 2);
   const UnitGroup one = group({member(first, 1, {0, 1})}), other = group({member(second, 1, {0, 1})});
   // Cut for the first, cut otherwise for the second, whole for the third.
-  CHECK(PlanCost(model, {{&model.main(), &one}, {&model.main(), &other}}).parameters(Counts{1, 1}) == 2 + 2 + 4);
+  const PlanCost two(model, {{&model.main(), &one}, {&model.main(), &other}});
+  CHECK(two.parameters(Counts{1, 1}) == 2 + 2 + 4);
+  CHECK(two.parameters(Counts{1, 2}) == 2 + 4);
+  CHECK(two.parameters(Counts{2, 2}) == 4);
 }
 
 TEST_CASE("Units that own several indices, and nodes that have no MACs") {
