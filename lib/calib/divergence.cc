@@ -6,14 +6,13 @@
 #include <limits>
 #include <memory>
 
-#include "num/scores.h"
+#include "calib/rows.h"
 
 namespace onnxpress {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kLeastProbability = 1e-7;  // below it a float softmax, or one in 8 bits, says 0
-constexpr std::uint64_t kHoldOut = 5;       // as in gram.cc
 
 // How many scores make a row: axis 1 when only axes of size 1 follow it, else the last axis.
 std::size_t row_length(std::span<const std::int64_t> dims) {
@@ -114,7 +113,7 @@ std::any OutputDivergence::reduce(const TensorView& a, const TensorView& b) cons
 
 void OutputDivergence::merge(std::any partial) {
   for (const Sums& sums : std::any_cast<const std::vector<Sums>&>(partial))
-    folds_[samples_++ % kHoldOut == kHoldOut - 1 ? 1 : 0].add(sums);
+    folds_[onnxpress::held_out(samples_++) ? 1 : 0].add(sums);
 }
 
 double OutputDivergence::value() const {

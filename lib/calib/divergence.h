@@ -37,7 +37,7 @@ class OutputDivergence : public PairAccumulator {
   std::any reduce(const TensorView& a, const TensorView& b) const override;
   void merge(std::any partial) override;
   double value() const;  // 0 without rows; infinity when b is not finite where a is, or of another shape
-  // The same over every fifth sample, the ones that GramAccumulator holds out. 0 when there are none.
+  // The same over the samples that are held out (calib/rows.h). 0 when there are none.
   double held_out() const;
   std::uint64_t rows() const { return folds_[0].rows + folds_[1].rows; }
 

@@ -106,10 +106,11 @@ class Finder {
         if (std::ranges::none_of(nodes_, [&](const Node& n) { return inside.contains(n.proto()) && has_weights(n); }))
           continue;
         ResidualBlock block{.add = add, .shortcut = shortcut, .nodes = {}};
-        if (std::string reason = examine(block, std::move(inside)); !reason.empty())
-          found.refused.push_back({add, std::move(reason)});
-        else
+        std::string reason = examine(block, std::move(inside));
+        if (reason.empty())
           found.blocks.push_back(std::move(block));
+        else if (computed_.contains(std::string(add.input(shortcut))) || block.same_shape)
+          found.refused.push_back({add, std::move(reason)});  // else a mask, or another thing that is added
       }
       if (!residual && (joins_branches(add.input(0), add.input(1)) || joins_branches(add.input(1), add.input(0))))
         found.refused.push_back({add, "neither operand is computed from the other"});

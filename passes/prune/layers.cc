@@ -122,7 +122,10 @@ class DepthPruning {
       if (!reason.empty()) context_.skipped(all[i].last(), reason);
       if (reason.empty() && selected(all[i])) eligible_.merge(sums_of(all[i]));
     }
-    return remaining();
+    std::vector<Candidate> candidates = remaining();
+    context_.journal.note(fmt::format("{} residual blocks in {} {}, {} of which may go", found.blocks.size(), total_,
+                                      options_.unit == Unit::layer ? "layers" : "sublayers", candidates.size()));
+    return candidates;
   }
 
   // No layer the user has excluded is removed. Constants go by what reads them.

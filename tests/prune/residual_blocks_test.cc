@@ -128,7 +128,7 @@ TEST_CASE("no residual block: read or returned elsewhere, entered twice") {
 
 TEST_CASE("no residual block: shapes, unknown operators, branches") {
   CHECK(contains(reason_of(with_weights("(float[2, 1, 4] x, float[2, 3, 4] m) => (float[2, 3, 4] y, float[2, 3, 4] n)",
-                                        "n = Neg(m) a = MatMul(x, w) f = Add(a, m) y = Add(x, f)"),
+                                        "n = Neg(m) e = MatMul(x, v) a = MatMul(e, w) f = Add(a, m) y = Add(e, f)"),
                            "y"),
                  "has the shape [2, 1, 4]"));
   const auto custom = [](const std::string& body) {
