@@ -10,7 +10,7 @@ TEST_CASE("add_scaled adds a multiple of a vector") {
   std::vector<double> y = {10, 20, 30};
   add_scaled(-2, x, y);
   CHECK(y == std::vector<double>{8, 16, 24});
-  add_scaled(1, std::span<const double>(), std::span<double>());
+  add_scaled(1, {}, {});
 }
 
 TEST_CASE("add_square writes the upper triangle of a part of a matrix") {
