@@ -77,9 +77,9 @@ Dim combine(std::string_view op, const Dim& a, const Dim& b) {
   if (op == "Sub") wraps = __builtin_sub_overflow(*a.value, *b.value, &result);
   if (op == "Mul") wraps = __builtin_mul_overflow(*a.value, *b.value, &result);
   if (op == "Equal") result = *a.value == *b.value ? 1 : 0;
-  if (op == "Div") {
-    if (*b.value <= 0 || *a.value < 0) return {};
-    result = *a.value / *b.value;
+  if (op == "Div" || op == "Mod") {
+    if (*b.value <= 0 || *a.value < 0) return {};  // which way they round depends on the sign
+    result = op == "Div" ? *a.value / *b.value : *a.value % *b.value;
   }
   return wraps ? Dim{} : Dim{result, {}};
 }
@@ -127,7 +127,7 @@ SizeList output_integers(const Sizes& sizes, const Node& node) {
   if (node.is("Concat")) return concat(sizes, node);
   if (node.is("Where")) return where(sizes, node);
   if (node.is("ConstantOfShape")) return constant_of_shape(sizes, node);
-  constexpr std::array kArithmetic = {"Add", "Sub", "Mul", "Div", "Equal"};
+  constexpr std::array kArithmetic = {"Add", "Sub", "Mul", "Div", "Mod", "Equal"};
   if (std::ranges::any_of(kArithmetic, [&](const char* op) { return node.is(op); })) return arithmetic(sizes, node);
   constexpr std::array kSame = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"};
   if (std::ranges::any_of(kSame, [&](const char* op) { return node.is(op); })) return sizes.integers(node.input(0));

@@ -50,6 +50,10 @@ TEST_CASE("A computed bound of a Slice costs one axis, not all") {
                  "<int64[1] one = {1}, int64[1] two = {2}, int64[1] z = {0}> {"
                  " s = Shape(x)  c = Gather(s, one)  h = Div(c, two)  v = Slice(x, z, h, one)"
                  " y = ReduceSum<keepdims=0>(v) }") == "N,4");
+  // The place of an axis, modulo the rank, as exporters of torch's unflatten() count it.
+  CHECK(shape_of("float[N,8] x",
+                 "<int64[1] a = {5}, int64[1] two = {2}, int64[1] z = {0}, int64[1] one = {1}> {"
+                 " h = Mod(a, two)  v = Slice(x, z, h, one)  y = ReduceSum<keepdims=0>(v) }") == "N,1");
 }
 
 TEST_CASE("An Expand behind the choice of exporters") {
