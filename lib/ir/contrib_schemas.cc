@@ -22,7 +22,7 @@ std::optional<TensorShapeProto> shape_of(const InferenceContext& context, std::s
 
 // none: not known
 std::optional<std::int64_t> known(const TensorShapeProto& shape, int axis) {
-  if (axis >= shape.dim_size() || !shape.dim(axis).has_dim_value()) return std::nullopt;
+  if (axis < 0 || axis >= shape.dim_size() || !shape.dim(axis).has_dim_value()) return std::nullopt;
   return shape.dim(axis).dim_value();
 }
 

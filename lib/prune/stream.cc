@@ -3,24 +3,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "base/interrupt.h"
-#include "calib/gram.h"
-#include "ir/edit.h"
+#include "calib/channel_mean.h"
+#include "calib/rows.h"
+#include "ir/extract.h"
 #include "ir/rewriter.h"
-#include "num/linalg.h"
 #include "pass/linear.h"
+#include "prune/reconstruct.h"
+#include "prune/repair_layers.h"
 #include "prune/residual_blocks.h"
 
 namespace onnxpress {
 namespace {
 
-constexpr std::array<double, 7> kRidges = {1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10};
+constexpr std::uint64_t kRowBytes = std::uint64_t{1} << 30;  // of rows without --memory-limit
 
 // Which value of the original stands for which value of the model.
 class Targets {
@@ -73,7 +74,7 @@ class Targets {
   std::map<std::string, std::string> last_;  // of a root, the last such sum in the original
 };
 
-// The Conv, Gemm or MatMul that makes `value`, with the Add of its bias behind a MatMul; else an empty handle.
+// The Conv, Gemm or MatMul that makes `value`, at most a bias behind a MatMul in between; else an empty handle.
 Node layer_of(const Graph& graph, std::string_view value) {
   Node node = graph.producer(value);
   if (node && node.is("Add")) {
@@ -83,225 +84,146 @@ Node layer_of(const Graph& graph, std::string_view value) {
   return node && is_linear(node) ? node : Node();
 }
 
-OrReason<Linear> describe(const Node& node) {
-  if (node.is("ConvTranspose") || node.attr_int("transA", 0) != 0) return no("transposed inputs are not supported");
-  auto linear = describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
-  if (linear && !node.is("Conv") && linear->dims.size() != 2) return no("its weight is no matrix");
-  if (linear && linear->alpha == 0) return no("its alpha is 0");
-  return linear;
-}
-
-// Weights as [outputs, length] with the bias, if it can have one.
-struct Weights {
-  std::vector<double> matrix;
-  std::vector<double> bias;
-  bool has_bias = false;
-};
-
-std::vector<double> transposed(const std::vector<double>& values, std::size_t rows) {
-  const std::size_t columns = values.size() / rows;
-  std::vector<double> out(values.size());
-  for (std::size_t i = 0; i < rows; ++i)
-    for (std::size_t j = 0; j < columns; ++j) out[j * rows + i] = values[i * columns + j];
-  return out;
-}
-
-Result<Weights> read_weights(const Linear& linear) {
-  Weights weights;
-  OP_LET(const auto tensor, linear.node.graph().constant(linear.node.input(1)));
-  OP_LET(auto values, to_doubles(tensor->view()));
-  for (double& value : values) value *= linear.alpha;
-  weights.matrix = linear.layout.rows_are_outputs ? std::move(values) : transposed(values, linear.layout.rows);
-  OP_LET(weights.bias, read_bias(linear));
-  weights.has_bias = !linear.bias().empty() && linear.beta != 0;
-  return weights;
-}
-
-// Sums over rows of what remains to be explained, z = t - x, and of the layer's input a.
-struct Sums {
-  Gram fitted, held_out;
-};
-
-Gram difference(Gram t, const Gram& x) {
-  for (std::size_t i = 0; i < t.yx.size(); ++i) t.yx[i] -= x.yx[i];
-  for (std::size_t i = 0; i < t.y.size(); ++i) t.y[i] -= x.y[i];
-  return t;
-}
-
-// sum ||z - W a - b||^2 without the term of z alone, which is the same for all W and b.
-double error_of(const Weights& weights, const Gram& gram) {
-  const std::size_t length = gram.shape.length;
-  double error = 0;
-  for (std::size_t o = 0; o < gram.shape.outputs; ++o) {
-    const std::size_t group = o / gram.shape.outputs_per_group();
-    const auto w = std::span(weights.matrix).subspan(o * length, length);
-    const auto xx = gram.xx_of(group), yx = gram.yx_of(o), x = gram.x_of(group);
-    const double b = weights.bias[o];
-    error += b * b * static_cast<double>(gram.rows) - 2 * b * gram.y[o];
-    for (std::size_t i = 0; i < length; ++i) {
-      double row = 2 * b * x[i] - 2 * yx[i];
-      for (std::size_t j = 0; j < length; ++j) row += xx[i * length + j] * w[j];
-      error += w[i] * row;
-    }
-  }
-  return error;
-}
-
-// argmin over W, b of the error plus lambda ||W - W0||^2, lambda = ridge * mean diagonal. With a bias, of the centered
-// sums. False when the matrix is not positive definite.
-bool solve(const Weights& start, const Gram& gram, double ridge, Weights& out) {
-  const std::size_t length = gram.shape.length, each = gram.shape.outputs_per_group();
-  const double rows = static_cast<double>(gram.rows);
-  out = start;
-  for (std::size_t group = 0; group < gram.shape.groups; ++group) {
-    std::vector<double> matrix(gram.xx_of(group).begin(), gram.xx_of(group).end());
-    const auto x = gram.x_of(group);
-    double diagonal = 0;
-    for (std::size_t i = 0; i < length; ++i)
-      for (std::size_t j = 0; start.has_bias && j < length; ++j) matrix[i * length + j] -= x[i] * x[j] / rows;
-    for (std::size_t i = 0; i < length; ++i) diagonal += matrix[i * length + i];
-    const double lambda = ridge * diagonal / static_cast<double>(length);
-    if (!(lambda > 0)) return false;
-    for (std::size_t i = 0; i < length; ++i) matrix[i * length + i] += lambda;
-    if (!cholesky(matrix, length)) return false;
-    const auto part = std::span(out.matrix).subspan(group * each * length, each * length);
-    for (std::size_t k = 0; k < each; ++k) {
-      const std::size_t o = group * each + k;
-      for (std::size_t i = 0; i < length; ++i) {
-        double& value = part[k * length + i];
-        value = lambda * value + gram.yx_of(o)[i] - (start.has_bias ? gram.y[o] * x[i] / rows : 0);
-      }
-    }
-    solve_cholesky(matrix, length, part);
-    for (std::size_t k = 0; start.has_bias && k < each; ++k) {
-      double mean = gram.y[group * each + k] / rows;
-      for (std::size_t i = 0; i < length; ++i) mean -= part[k * length + i] * x[i] / rows;
-      out.bias[group * each + k] = mean;
-    }
-  }
-  return true;
-}
-
 class StreamRepair {
  public:
   StreamRepair(Model& model, const Model& original, std::span<const RemovedBlock> removed, PassContext& context,
                const RepairOptions& options)
-      : model_(model), original_(original), targets_(model, original, removed), context_(context), options_(options) {}
+      : model_(model), original_(original), targets_(model, original, removed), context_(context), options_(options) {
+    budget_ = context.memory_limit == 0 ? kRowBytes : context.memory_limit / 4;
+  }
 
   Result<bool> run() {
-    // By the node that makes what a block adds: what it is added to, and what the sum should be.
-    std::map<std::string, Goal, std::less<>> sums;
-    const Graph& graph = model_.main();
-    for (const ResidualBlock& block : find_residual_blocks(graph).blocks) {
-      const Node layer = layer_of(graph, block.add.input(1 - block.shortcut));
-      const std::string target = targets_.of(std::string(block.add.output(0)));
-      if (layer && !target.empty())
-        sums[std::string(layer.output(0))] = {.target = target, .stream = std::string(block.add.input(block.shortcut))};
-    }
-    std::vector<std::string> layers;  // by name: commits replace nodes' handles only when they remove them
-    for (const Node& node : graph.nodes())
-      if (is_linear(node) && graph.is_constant(node.input(1))) layers.emplace_back(node.output(0));
     bool changed = false;
-    for (const std::string& layer : layers) {
+    const std::vector<RepairLayer> layers = this->layers();
+    for (std::size_t begin = 0, end = 0; begin < layers.size(); begin = end) {
       OP_TRY(check_interrupt());
-      const auto sum = sums.find(layer);
-      if (!targets_.is_affected(sum != sums.end() ? sum->second.target : layer)) continue;
-      const auto linear = describe(graph.producer(layer));
-      if (!linear) {
-        context_.skipped(graph.producer(layer), "not refitted: " + linear.error());
-        continue;
-      }
-      const Goal goal = sum != sums.end() ? sum->second : Goal{.target = std::string(linear->last().output(0))};
-      OP_LET(const bool fitted, refit(*linear, goal));
-      changed |= fitted;
+      while (end < layers.size() && layers[end].input == layers[begin].input) ++end;
+      OP_LET(const bool refitted, refit(std::span(layers).subspan(begin, end - begin)));
+      changed |= refitted;
     }
     return changed;
   }
 
  private:
-  struct Goal {
-    std::string target;       // value of the original
-    std::string stream = {};  // what the layer's output is added to first; "" = nothing
-  };
-
-  Result<bool> refit(const Linear& linear, const Goal& goal) {
-    std::string trouble;
-    OP_LET(const Sums sums, measure(linear, goal, trouble));
-    if (trouble.empty() && sums.held_out.rows == 0) trouble = "fewer than five samples: none to judge by";
-    if (!trouble.empty()) {
-      context_.skipped(linear.node, "not refitted: " + trouble);
-      return false;
-    }
-    OP_LET(const Weights start, read_weights(linear));
-    Weights best = start;
-    const double before = error_of(start, sums.held_out);
-    double least = before, ridge = 0;
-    const auto attempt = [&](double value) {
-      Weights weights;
-      if (!solve(start, sums.fitted, value, weights)) return;
-      const double error = error_of(weights, sums.held_out);
-      if (!(error < least)) return;
-      least = error;
-      best = std::move(weights);
-      ridge = value;
+  // What is to be refitted, in graph order.
+  std::vector<RepairLayer> layers() const {
+    struct Sum {
+      std::string value, target, shortcut;
     };
-    if (options_.ridge)
-      attempt(*options_.ridge);
-    else
-      for (const double value : kRidges) attempt(value);
-    if (least == before) {
-      context_.skipped(linear.node, "not refitted: no better on held-out samples");
-      return false;
+    std::map<std::string, Sum, std::less<>> sums;  // by the first value of the node that adds to them
+    const Graph& graph = model_.main();
+    for (const ResidualBlock& block : find_residual_blocks(graph).blocks) {
+      const Node node = layer_of(graph, block.add.input(1 - block.shortcut));
+      const std::string sum(block.add.output(0)), target = targets_.of(sum);
+      if (node && !target.empty())
+        sums[std::string(node.output(0))] = {sum, target, std::string(block.add.input(block.shortcut))};
     }
-    return write(linear, best, goal, ridge);
+    std::vector<RepairLayer> layers;
+    for (const Node& node : graph.nodes()) {
+      if (!is_linear(node) || !graph.is_constant(node.input(1))) continue;
+      const auto sum = sums.find(node.output(0));
+      if (!targets_.is_affected(sum != sums.end() ? sum->second.target : std::string(node.output(0)))) continue;
+      auto layer = changeable_layer(node, true);
+      if (!layer) {
+        context_.skipped(node, "not refitted: " + layer.error());
+        continue;
+      }
+      layer->axis = node.is("Conv") ? 1 : -1;
+      layer->input = node.input(0);
+      layer->target = sum != sums.end() ? sum->second.target : std::string(layer->linear.last().output(0));
+      if (sum != sums.end()) layer->shortcut = sum->second.shortcut;
+      clip_behind(*layer, sum != sums.end() ? sum->second.value : layer->target);
+      layers.push_back(std::move(*layer));
+    }
+    return layers;
   }
 
-  Result<Sums> measure(const Linear& linear, const Goal& goal, std::string& trouble) {
-    const PatchShape shape = patch_shape(linear.node, linear.dims);
-    const auto positions = static_cast<std::size_t>(options_.positions);
-    if (context_.memory_limit > 0 && 4 * gram_bytes(shape) > context_.memory_limit) {
-      trouble = fmt::format("sums over {} inputs take more than the memory limit", shape.length);
-      return Sums{Gram(PatchShape()), Gram(PatchShape())};
-    }
-    GramAccumulator t(shape, positions, context_.seed), x(shape, positions, context_.seed);
-    const std::string input(linear.node.input(0));
-    const PairTap wanted{goal.target, input, &t}, there{goal.stream, input, &x};
-    OP_TRY(context_.activations->collect_pairs(original_, model_, {&wanted, 1}));
-    trouble = t.finish();
-    if (goal.stream.empty()) return Sums{t.fitted(), t.held_out()};
-    OP_TRY(context_.activations->collect_pairs(model_, model_, {&there, 1}));
-    if (const std::string other = x.finish(); trouble.empty()) trouble = other;
-    if (trouble.empty() && (t.fitted().rows != x.fitted().rows || t.held_out().rows != x.held_out().rows))
-      trouble = "some rows are not finite";
-    return Sums{.fitted = difference(t.fitted(), x.fitted()), .held_out = difference(t.held_out(), x.held_out())};
+  // Where a Relu or Clip is all that reads the value, what it cuts off does not count.
+  void clip_behind(RepairLayer& layer, const std::string& value) const {
+    const auto use = only_use(model_.main(), value);
+    const auto bounds = use ? activation_bounds(use->node) : std::nullopt;
+    if (!bounds) return;
+    layer.regression.low.assign(layer.regression.shape.outputs, bounds->low);
+    layer.regression.high.assign(layer.regression.shape.outputs, bounds->high);
   }
 
-  Result<bool> write(const Linear& linear, const Weights& weights, const Goal& goal, double ridge) {
-    const std::string where = goal.stream.empty() ? "what it makes in the original"
-                                                  : fmt::format("the stream of the original, '{}'", goal.target);
-    std::vector<double> values = weights.matrix, bias = weights.bias;
-    if (!linear.layout.rows_are_outputs) values = transposed(values, linear.layout.outputs());
-    for (double& value : values) value /= linear.alpha;
-    for (double& value : bias) value /= linear.beta;
-    OP_LET(auto weight, from_doubles(values, linear.dtype, linear.dims));
-    std::optional<Tensor> new_bias;
-    if (weights.has_bias) {
-      const auto type = linear.node.graph().constant_type(linear.bias());
-      const std::int64_t outputs = static_cast<std::int64_t>(linear.layout.outputs());
-      // A single number for all channels becomes one for each.
-      const Dims dims = element_count(type->second) == linear.layout.outputs() ? type->second : Dims{outputs};
-      OP_LET(new_bias, from_doubles(bias, type->first, dims));
-      if (!new_bias) weight.reset();
+  using Sink = std::unique_ptr<RowsAccumulator>;
+
+  Sink channel_sink(const RepairLayer& layer) const {
+    return std::make_unique<RowsAccumulator>(
+        [axis = layer.axis, positions = static_cast<std::size_t>(options_.positions),
+         seed = context_.seed](const TensorView& value) { return channel_rows(axis, value, positions, seed); });
+  }
+  // Fewer positions where rows of so many would not fit.
+  Sink patch_sink(const RepairLayer& layer, std::size_t samples) const {
+    const PatchShape& shape = layer.regression.shape;
+    const std::uint64_t row = std::max<std::uint64_t>(1, shape.groups * shape.length * sizeof(float) * samples);
+    const auto positions = std::clamp<std::uint64_t>(budget_ / row, 1, static_cast<std::uint64_t>(options_.positions));
+    return std::make_unique<RowsAccumulator>([shape, positions, seed = context_.seed](const TensorView& value) {
+      return patch_rows(shape, value, positions, seed);
+    });
+  }
+
+  static Status collect(const Model& model, const std::vector<std::pair<std::string, RowsAccumulator*>>& wanted,
+                        PassContext& context) {
+    std::vector<Tap> taps;
+    std::vector<std::string> values;
+    for (const auto& [value, sink] : wanted) {
+      taps.push_back({value, sink});
+      values.push_back(value);
     }
-    if (!weight) {
-      context_.skipped(linear.node, fmt::format("the refitted weights do not fit in {}", dtype_name(linear.dtype)));
-      return false;
+    return context.activations->collect(extract_prefix(model, values), taps);
+  }
+
+  // Layers that read one value.
+  Result<bool> refit(std::span<const RepairLayer> layers) {
+    std::vector<Sink> targets, shortcuts, inputs;
+    std::vector<std::pair<std::string, RowsAccumulator*>> of_original, of_model;
+    for (const RepairLayer& layer : layers) {
+      targets.push_back(channel_sink(layer));
+      of_original.emplace_back(layer.target, targets.back().get());
+      shortcuts.push_back(layer.shortcut.empty() ? nullptr : channel_sink(layer));
+      if (!layer.shortcut.empty()) of_model.emplace_back(layer.shortcut, shortcuts.back().get());
     }
+    OP_TRY(collect(original_, of_original, context_));
+    for (const RepairLayer& layer : layers) {
+      inputs.push_back(patch_sink(layer, targets.front()->samples().size()));
+      of_model.emplace_back(layer.input, inputs.back().get());
+    }
+    OP_TRY(collect(model_, of_model, context_));
     Rewriter rewriter(model_.main());
-    set_constant(rewriter, linear.node, 1, std::move(*weight), "weight");
-    if (new_bias) set_constant(rewriter, linear.bias_node, linear.bias_slot, std::move(*new_bias), "bias");
-    context_.done(linear.node, fmt::format("refitted to {}, ridge {:g}", where, ridge));
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      RepairLayer layer = layers[i];
+      layer.regression.input = inputs[i].get();
+      layer.regression.target = targets[i].get();
+      layer.regression.shortcut = shortcuts[i].get();
+      layer.regression.seed = context_.seed;
+      OP_TRY(refit(layer, rewriter));
+    }
     return rewriter.commit();
+  }
+
+  Status refit(const RepairLayer& layer, Rewriter& rewriter) {
+    OP_LET(const LinearWeights now, read_weights(layer));
+    const auto result = reconstruct(layer.regression, now,
+                                    {.ridge = options_.ridge, .can_shift = layer.can_shift, .jobs = context_.jobs});
+    if (!result && result.error().code != Code::unsupported) return rethrow(result.error(), layer.node.label());
+    std::string trouble = result ? std::string() : result.error().what;
+    if (result && result->change == Reconstruction::Change::none) trouble = "no better on held-out samples";
+    if (trouble.empty()) {
+      const bool weights = result->change == Reconstruction::Change::weights;
+      OP_LET(const bool written, write_weights(layer, result->weights, weights, rewriter));
+      if (!written) trouble = "the new numbers do not fit its type";
+    }
+    if (!trouble.empty()) {
+      context_.skipped(layer.node, "not refitted: " + trouble);
+      return {};
+    }
+    context_.done(layer.node,
+                  fmt::format("refitted to {}: error {:.2f} % -> {:.2f} % on held-out samples",
+                              layer.shortcut.empty() ? "what it makes" : "the sum behind it, '" + layer.target + "'",
+                              100 * result->error_before, 100 * result->error_after));
+    return {};
   }
 
   Model& model_;
@@ -309,6 +231,7 @@ class StreamRepair {
   Targets targets_;
   PassContext& context_;
   const RepairOptions& options_;
+  std::uint64_t budget_ = 0;
 };
 
 }  // namespace

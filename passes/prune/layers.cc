@@ -4,10 +4,10 @@
 //           └───────────┘
 //
 // Which one goes is decided by what the outputs lose: each candidate is taken out of a copy, the copy runs over the
-// calibration samples, and the one with the least KL(original || copy) goes; then all that remain are tried again. The
-// stream that has lost blocks is then fitted to the original's, layer by layer (lib/prune/stream.h).
-// Source: Song et al., "SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks"
-// (arXiv 2402.09025), with the divergence of all outputs in place of perplexity, so that no labels are needed.
+// calibration samples, and the one with the least KL(original || copy) goes. What is left is then fitted to the
+// original, layer by layer (lib/prune/stream.h), and all that remain are tried again. Source: Song et al., "SLEB:
+// Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks" (arXiv 2402.09025), with the
+// divergence of all outputs in place of perplexity, so that no labels are needed.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -100,7 +100,6 @@ class DepthPruning {
     if (removed_ < wanted && total_ > 0)
       context_.journal.note(fmt::format("{} of the {} wanted are removed", removed_, wanted));
     for (const Candidate& candidate : candidates) context_.skipped(candidate.last(), "kept" + last_score(candidate));
-    if (removed_ > 0) OP_TRY(repair());
     return Outcome{removed_ > 0};
   }
 
@@ -231,6 +230,7 @@ class DepthPruning {
     }
     ++removed_;
     OP_TRY(remove(model_, sums_of(chosen)));
+    OP_TRY(repair());
     return true;
   }
 
@@ -254,30 +254,23 @@ class DepthPruning {
     return found == scores_.end() ? "" : fmt::format(": {} {:.4g}", criterion_name(), found->second);
   }
 
-  // Each step stays only when it brings the outputs on held-out samples nearer to the original's.
+  // Stays only when it brings the outputs on held-out samples nearer to the original's.
   Status repair() {
-    using When = RepairOptions::When;
-    const bool wanted = options_.repair.repair != When::off && context_.activations != nullptr;
-    if (!wanted) return {};
-    OP_LET(double least, held_out(model_));
-    const auto step = [&](const char* name, const auto& repair) -> Status {
-      Model trial = model_.clone();
-      PassContext context = context_;
-      OP_LET(const bool changed, repair(trial, context));
-      context_.journal = context.journal;
-      if (!changed) return {};
-      OP_LET(const double after, held_out(trial));
-      const bool better = after < least;
-      context_.journal.note(fmt::format("{}: divergence on held-out samples {:.4g} -> {:.4g}{}", name, least, after,
-                                        better ? "" : ", taken back"));
-      if (!better) return {};
-      least = after;
-      model_ = std::move(trial);
-      return {};
-    };
-    return step("fitted to the stream of the original", [&](Model& trial, PassContext& context) {
-      return refit_stream(trial, original_, gaps_, context, options_.repair);
-    });
+    if (options_.repair.repair == RepairOptions::When::off || context_.activations == nullptr) return {};
+    OP_LET(const double before, held_out(model_));
+    Model trial = model_.clone();
+    PassContext context = context_;
+    OP_LET(const bool changed, refit_stream(trial, original_, gaps_, context, options_.repair));
+    if (!changed) return {};
+    OP_LET(const double after, held_out(trial));
+    const bool better = after < before;
+    (better ? context : context_)
+        .journal.note(fmt::format("layers refitted to the original: divergence on held-out samples {:.4g} -> {:.4g}{}",
+                                  before, after, better ? "" : "; taken back"));
+    if (!better) return {};
+    model_ = std::move(trial);
+    context_.journal = std::move(context.journal);
+    return {};
   }
 
   Result<double> held_out(const Model& model) const {
@@ -352,12 +345,14 @@ PassInfo info_prune_layers() {
           "outputs.\n\n"
           "criterion=divergence is greedy: after each removal all that remain are tried again, each as one run over "
           "the samples against the outputs of the original: the Kullback-Leibler divergence of class scores or "
-          "tokens, the relative squared error of other outputs. \n\n"
-          "With data, the layers that add to the stream, from the one before the first gap on, are then fitted by "
-          "least "
-          "squares so that the stream becomes that of the original; this is taken back when the outputs on every "
-          "fifth sample, which is held out, get no nearer. A removed layer saves its share of the time at any batch "
-          "size on any hardware.",
+          "tokens, the relative squared error of other outputs.\n\n"
+          "With data, the Conv, Gemm and MatMul from the one before the first gap on are fitted anew after each "
+          "removal, "
+          "front to back by least squares: those that add to the stream so that it becomes that of the original, the "
+          "others so that they make what they did; taken back when the outputs on every fifth sample, which is held "
+          "out, get no nearer. only= and skip= say what may be removed, not what may be refitted. A removed layer "
+          "saves "
+          "its share of the time at any batch size on any hardware.",
       .example = "prune-layers{count=2 keep_first=1}",
       .references = {"Song et al., SLEB: Streamlining LLMs through Redundancy Verification and Elimination of "
                      "Transformer Blocks, arXiv 2402.09025",

@@ -6,7 +6,6 @@
 #include "pass/pipeline.h"
 #include "pass/registry.h"
 #include "support/attention.h"
-#include "support/journal.h"
 #include "support/memory_source.h"
 
 namespace onnxpress::testing {
@@ -109,13 +108,7 @@ TEST_CASE("prune-heads leaves neurons, and heads whose number the graph shows") 
   const std::string heads = split_heads(shape, constants);
   const std::string scores =
       attention_model(shape, constants, kProjected + heads + attend(shape, constants), "", ", float[N, 4, 3, 3] p");
-  Model model = parse(scores);
-  PassContext context;
-  CHECK_FALSE(run_pipeline(model, "prune-heads", &context).changed);
-  bool named = false;
-  for (const JournalEntry& entry : context.journal.entries())
-    named = named || (!entry.done && entry.text.contains("'p' is an output of the model"));
-  CHECK(named);
+  require_untouched(scores, "prune-heads");
 }
 
 TEST_CASE("prune-heads: with data, whatever the criterion, the head that hardly matters goes") {
