@@ -96,9 +96,17 @@ Model extract_prefix(const Model& model, std::span<const std::string> values) {
   std::size_t at = 0;
   auto& nodes = *graph.mutable_node();
   nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [&](const auto&) { return !keep[at++]; }), nodes.end());
+  // Before IR version 4 initializers are inputs as well; one that goes must not become a real input.
+  std::set<std::string> dropped;
+  for (const onnx::TensorProto& tensor : graph.initializer())
+    if (!wanted.contains(tensor.name())) dropped.insert(tensor.name());
+  auto& inputs = *graph.mutable_input();
+  inputs.erase(
+      std::remove_if(inputs.begin(), inputs.end(), [&](const auto& input) { return dropped.contains(input.name()); }),
+      inputs.end());
   auto& initializers = *graph.mutable_initializer();
   initializers.erase(std::remove_if(initializers.begin(), initializers.end(),
-                                    [&](const auto& tensor) { return !wanted.contains(tensor.name()); }),
+                                    [&](const auto& tensor) { return dropped.contains(tensor.name()); }),
                      initializers.end());
   return Model(std::move(proto), model.shared_store());
 }

@@ -199,14 +199,21 @@ class StructuredPruning {
     return {};
   }
 
+  // auto: obs costs the cube of what a reader reads, so long readers are left to the activations.
   Result<std::vector<UnitScores>> scores_for(ScoreRequest& request) {
-    const bool automatic = options_.criterion == Criterion::automatic;
-    if (!automatic) request.criterion = options_.criterion;
-    if (automatic && context_.activations != nullptr && !unrunnable_) request.criterion = Criterion::obs;
-    auto scores = score_units(request, context_);
-    if (scores || !automatic || scores.error().code != Code::engine) return scores;
-    unrunnable_ = true;
-    context_.journal.warning("scored by group_l2, as the samples cannot be run: " + scores.error().text());
+    constexpr std::size_t kLongest = 1536;
+    request.criterion = options_.criterion;
+    if (options_.criterion != Criterion::automatic) return score_units(request, context_);
+    if (context_.activations != nullptr && !unrunnable_) {
+      request.criterion = Criterion::activation;
+      request.longest = kLongest;
+      auto scores = score_units(request, context_).and_then([&](std::vector<UnitScores> by_activation) {
+        return reader_obs_scores(request, context_, std::move(by_activation));
+      });
+      if (scores || scores.error().code != Code::engine) return scores;
+      unrunnable_ = true;
+      context_.journal.warning("scored by group_l2, as the samples cannot be run: " + scores.error().text());
+    }
     request.criterion = Criterion::group_l2;
     return score_units(request, context_);
   }

@@ -18,7 +18,7 @@ namespace onnxpress {
 struct StructuredOptions {
   // How much a unit matters.
   enum class Criterion {
-    automatic,   // obs with data, else group_l2
+    automatic,   // with data obs, or activation where obs would take long; else group_l2
     random,      // drawn with the seed
     l1,          // mean over its slices of sum |w|
     l2,          // mean over the slices that make it of ||w||_2

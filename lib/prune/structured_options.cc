@@ -22,7 +22,8 @@ void StructuredOptions::describe(Schema<StructuredOptions>& schema) {
             {"activation", Criterion::activation},
             {"obs", Criterion::obs},
             {"loss", Criterion::loss}},
-           "how much a unit matters; activation, obs and loss need --data; auto is obs with it and group_l2 without")
+           "how much a unit matters; activation, obs and loss need --data; auto is obs with it (activation where that "
+           "would take long), group_l2 without")
       .add("scope", &StructuredOptions::scope,
            {{"local", Scope::local}, {"global", Scope::global}, {"isomorphic", Scope::isomorphic}},
            "units compete within their group, with all others, or with those of groups built alike")
@@ -42,8 +43,8 @@ void StructuredOptions::describe(Schema<StructuredOptions>& schema) {
 std::string structured_description() {
   return "A dependency graph over every index of every axis finds which slices of which weights have to go together: "
          "these are the units, and units of the same footprint form a group (`onnxpress groups` lists them and what "
-         "blocks the rest). criterion scores the units: auto (obs with data, group_l2 without), random, l1 and l2 "
-         "(norm of the slices that make a unit), "
+         "blocks the rest). criterion scores the units: auto (with data obs, or activation where obs would take long; "
+         "else group_l2), random, l1 and l2 (norm of the slices that make a unit), "
          "group_l2 (with those that read it), bn_gamma (scale of the normalization behind), fpgm (distance to the "
          "other "
          "units), and with data activation (its root mean square times the norm of what reads it), obs (what the "

@@ -54,6 +54,7 @@ struct ScoreRequest {
   StructuredOptions::Criterion criterion = StructuredOptions::Criterion::group_l2;
   std::size_t positions = 64;  // of a sample, for second moments
   double most = 1;             // share of a group that may go: obs looks no further
+  std::size_t longest = 0;     // inputs of a reader (channels times kernel) that obs looks at; 0 = any number
 
   GroupList list() const;
 };

@@ -11,8 +11,8 @@
 #include "calib/channel_stats.h"
 #include "calib/gram.h"
 #include "num/quantize.h"
-#include "prune/unit_obs.h"
 #include "prune/unit_loss.h"
+#include "prune/unit_obs.h"
 #include "prune/unit_output.h"
 #include "prune/unit_scores.h"
 
@@ -174,8 +174,7 @@ class ObsScoring {
       readers_.push_back(request_.graph.kind() == Graph::Kind::main ? readers_of(*group, nodes)
                                                                     : std::vector<Reader>());
       std::erase_if(readers_.back(), [&](const Reader& reader) { return !add_shape(reader); });
-      if (readers_.back().empty())
-        scores_[readers_.size() - 1].note = "second moments of what reads its units cannot be taken: by group_l2";
+      if (readers_.back().empty()) scores_[readers_.size() - 1].note = "obs does not look at what reads its units";
     }
     const std::uint64_t budget = context_.memory_limit == 0 ? kMoments : context_.memory_limit;
     for (std::size_t begin = 0, end = 0; begin < groups_.size(); begin = end) {
@@ -204,6 +203,7 @@ class ObsScoring {
     const auto type = request_.graph.constant_type(reader.weight->tensor.value);
     if (!type || !has_moments(reader, type->second)) return false;
     const PatchShape shape = patch_shape(reader.node, type->second);
+    if (request_.longest != 0 && shape.length > request_.longest) return false;
     if (bytes_of(shape) > (context_.memory_limit == 0 ? kMoments : context_.memory_limit)) return false;
     shapes_.emplace(reader.weight->tensor.reader, shape);
     return true;
@@ -229,7 +229,7 @@ class ObsScoring {
       std::vector<ObsReader> readers = obs_readers(group, readers_[begin + i], moments);
       UnitScores& scores = scores_[begin + i];
       if (readers.empty()) {
-        if (scores.note.empty()) scores.note = "the samples gave what reads its units no usable input: by group_l2";
+        if (scores.note.empty()) scores.note = "the samples gave what reads its units no usable input";
         return {};
       }
       const double most = std::ceil(static_cast<double>(group.units) * std::min(1.0, request_.most));

@@ -84,4 +84,15 @@ TEST_CASE("the prefix of an input is the input") {
 }
 
 }  // namespace
+
+TEST_CASE("Before IR version 4 an initializer that goes takes its input along") {
+  const Model model = parse(
+      "<ir_version: 3, opset_import: [\"\": 8]> g (float[2] x, float[2] u, float[2] v) => (float[2] y)"
+      " <float[2] u = {1, 2}, float[2] v = {3, 4}> { a = Add(x, u)  y = Add(a, v) }");
+  const std::vector<std::string> values = {"a"};
+  const Model prefix = extract_prefix(model, values);
+  CHECK(prefix.main().inputs() == std::vector<std::string>{"x", "u"});
+  CHECK(prefix.main().initializer("u"));
+}
+
 }  // namespace onnxpress::testing
