@@ -9,7 +9,7 @@ namespace onnxpress {
 namespace {
 
 constexpr std::int64_t kLargestPad = std::int64_t{1} << 40;
-constexpr std::string_view kRunTime = "what is selected is computed at run time";
+constexpr std::string_view kRunTime = "what is selected is computed at run time; run @clean first";
 
 // `parts` lie one after the other along the axis of the whole.
 void tie_parts(Ties& ties, Operand whole, const std::vector<Operand>& parts, std::optional<std::int64_t> position) {
@@ -188,7 +188,7 @@ Status pad(Ties& ties) {
   }
   OP_LET(const auto pads, read_pads(ties, *rank));
   if (!pads) {
-    ties.fix_all("pads that are computed at run time");
+    ties.fix_all("pads that are computed at run time; run @clean first");
     return {};
   }
   const bool constant = ties.node().attr_string("mode", "constant") == "constant";

@@ -107,7 +107,7 @@ SizeList pool(const Sizes& sizes, const Node& node) {
   return x;
 }
 
-// The entry of -1 takes what is left, which is known when the free dimensions of both sides are the same.
+// The entry of -1 takes what is left: a number, or a free dimension when all numbers are used up.
 void fill_rest(const DimList& from, DimList& to, std::size_t rest) {
   DimList left = from, others;
   for (std::size_t i = 0; i < to.size(); ++i) {
@@ -119,13 +119,12 @@ void fill_rest(const DimList& from, DimList& to, std::size_t rest) {
       others.push_back(to[i]);
     }
   }
-  const Dim a = product(left), b = product(others);
+  const auto free = std::ranges::partition(left, [](const Dim& dim) { return dim.value.has_value(); });
+  const Dim a = product(std::span(left).first(left.size() - free.size())), b = product(others);
   to[rest] = {};
-  if (b.value == 1) {
-    to[rest] = a;
-  } else if (a.value && b.value && *b.value > 0 && *a.value % *b.value == 0) {
-    to[rest] = {*a.value / *b.value, {}};
-  }
+  if (!a.value || !b.value || *b.value < 1 || *a.value % *b.value != 0) return;
+  if (free.empty()) to[rest] = {*a.value / *b.value, {}};
+  if (free.size() == 1 && *a.value == *b.value) to[rest] = free.front();
 }
 
 SizeList reshape(const Sizes& sizes, const Node& node) {

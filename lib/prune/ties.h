@@ -108,7 +108,7 @@ class Ties {
   bool mismatch(Axis a, Axis b);
 
   const Scope& scope_;
-  const DependencyOptions& options_;
+  const DependencyOptions options_;
   std::int64_t opset_ = 0;
   Atoms atoms_;
   std::vector<Tie> ties_;

@@ -12,13 +12,16 @@
 namespace onnxpress::testing {
 namespace {
 
+// Names that onnx made up say nothing.
+std::string text_of(const Dim& dim) {
+  if (dim.value) return std::to_string(*dim.value);
+  return dim.symbol.empty() || dim.symbol.starts_with("unk__") ? "?" : dim.symbol;
+}
+
 std::string text_of(const SizeList& sizes) {
   if (!sizes) return "?";
   std::string text;
-  for (const Dim& dim : *sizes)
-    text += (text.empty() ? "" : ",") + (dim.value            ? std::to_string(*dim.value)
-                                         : dim.symbol.empty() ? std::string("?")
-                                                              : dim.symbol);
+  for (const Dim& dim : *sizes) text += (text.empty() ? "" : ",") + text_of(dim);
   return text;
 }
 
