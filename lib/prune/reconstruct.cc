@@ -14,7 +14,7 @@ namespace {
 
 using Doubles = std::vector<double>;
 
-constexpr std::array kRidges = {1e-4, 1e-3, 1e-2, 1e-1};
+constexpr std::array kRidges = {1e-4, 1e-3, 1e-2, 1e-1, 1.0};
 constexpr int kClipSteps = 2;
 constexpr double kExact = 1e-10;          // an error that is rounding only
 constexpr double kWorthwhile = 1 - 1e-4;  // of the error before: less of a gain is noise
@@ -160,7 +160,10 @@ class Fitter {
     const Gram part = moments(rows_, plain, 0, fitted, true, settings_.jobs);
     Reconstruction best{.weights = now_, .error_before = judge(now_), .rows = rows_.count()};
     best.error_after = best.error_before;
-    if (best.error_before <= kExact) return best;
+    if (best.error_before <= kExact) {
+      best.change = Reconstruction::Change::exact;
+      return best;
+    }
     if (settings_.can_shift) {
       const LinearWeights shifted{now_.weight, mean_bias(part, now_.weight)};
       take(best, Reconstruction::Change::bias, 0, judge(shifted));

@@ -44,7 +44,7 @@ struct ReconstructSettings {
 };
 
 struct Reconstruction {
-  enum class Change { none, bias, weights };
+  enum class Change { none, exact, bias, weights };  // exact: there is nothing to fit
   Change change = Change::none;
   LinearWeights weights;
   double error_before = 0, error_after = 0;  // squared error over power, of c(.), on samples held out

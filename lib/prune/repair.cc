@@ -203,6 +203,10 @@ class Repair {
     }
     if (!result) return rethrow(result.error(), "node '" + layer.node.label() + "'");
     const bool weights = result->change == Reconstruction::Change::weights;
+    if (result->change == Reconstruction::Change::exact) {
+      context_.skipped(layer.node, "not refitted: its output is the original's as it is");
+      return {};
+    }
     if (result->change == Reconstruction::Change::none) {
       context_.skipped(layer.node, fmt::format("not refitted: on held-out samples nothing does better than its output "
                                                "error of {:.2g} %",
