@@ -14,7 +14,7 @@ namespace {
 
 using Doubles = std::vector<double>;
 
-constexpr std::array kRidges = {1e-4, 1e-3, 1e-2, 1e-1, 1.0};
+constexpr std::array kRidges = {1e-4, 1e-3, 1e-2, 1e-1};
 constexpr int kClipSteps = 2;
 constexpr double kExact = 1e-10;          // an error that is rounding only
 constexpr double kWorthwhile = 1 - 1e-4;  // of the error before: less of a gain is noise
