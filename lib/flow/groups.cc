@@ -10,7 +10,7 @@
 #include "engine/session.h"
 #include "flow/inputs.h"
 #include "ir/macs.h"
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 #include "report/cells.h"
 
 namespace onnxpress {

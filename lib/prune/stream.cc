@@ -14,8 +14,8 @@
 #include "ir/extract.h"
 #include "ir/rewriter.h"
 #include "pass/linear.h"
-#include "prune/reconstruct.h"
-#include "prune/repair_layers.h"
+#include "repair/reconstruct.h"
+#include "repair/repair_layers.h"
 #include "prune/residual_blocks.h"
 
 namespace onnxpress {

@@ -15,7 +15,7 @@
 
 #include "base/result.h"
 #include "pass/pass.h"
-#include "prune/repair.h"
+#include "repair/repair.h"
 
 namespace onnxpress {
 

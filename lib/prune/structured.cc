@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "base/log.h"
-#include "prune/proof.h"
-#include "prune/remove.h"
+#include "depend/proof.h"
+#include "depend/remove.h"
 #include "prune/structured_journal.h"
 #include "prune/unit_cost.h"
 #include "prune/unit_scores.h"

@@ -10,8 +10,8 @@
 #include "base/result.h"
 #include "pass/options.h"
 #include "pass/pass.h"
-#include "prune/dependency.h"
-#include "prune/repair.h"
+#include "depend/dependency.h"
+#include "repair/repair.h"
 
 namespace onnxpress {
 

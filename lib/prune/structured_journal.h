@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "pass/pass.h"
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 
 namespace onnxpress {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ir/model.h"
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 
 namespace onnxpress {
 

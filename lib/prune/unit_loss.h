@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 #include "pass/pass.h"
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 #include "prune/unit_scores.h"
 
 namespace onnxpress {

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "prune/axes.h"
+#include "depend/axes.h"
 
 namespace onnxpress {
 

@@ -17,7 +17,7 @@
 
 #include "base/result.h"
 #include "pass/pass.h"
-#include "prune/axes.h"
+#include "depend/axes.h"
 #include "prune/unit_scores.h"
 
 namespace onnxpress {

@@ -19,7 +19,7 @@
 #include "base/result.h"
 #include "ir/model.h"
 #include "pass/pass.h"
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 #include "prune/structured.h"
 
 namespace onnxpress {

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "prune/dependency.h"
+#include "depend/dependency.h"
 #include "prune/structured.h"
 
 namespace onnxpress {

@@ -4,7 +4,7 @@
 //        [64,3,3,3]        [64]                    [64,64,3,3]
 //     =>  [32,3,3,3]        [32]                    [64,32,3,3]            ratio=0.5
 //
-// Units are what the dependency graph finds (lib/prune/dependency.h): channels, feed-forward neurons, hidden units of
+// Units are what the dependency graph finds (lib/depend/dependency.h): channels, feed-forward neurons, hidden units of
 // LSTM and GRU, whatever has to go together through residual additions, concatenations, gates and grouped convolutions.
 //
 //   score(u) = mean over the weights it is in of ||slice of u|| / mean over units of the same     the lowest go, until

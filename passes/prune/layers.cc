@@ -24,7 +24,7 @@
 #include "calib/divergence.h"
 #include "pass/pass.h"
 #include "prune/depth_scores.h"
-#include "prune/repair.h"
+#include "repair/repair.h"
 #include "prune/residual_blocks.h"
 #include "prune/stream.h"
 

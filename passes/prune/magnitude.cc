@@ -18,11 +18,11 @@
 #include "num/channels.h"
 #include "num/select.h"
 #include "pass/pass.h"
-#include "prune/mask_file.h"
-#include "prune/prunable.h"
-#include "prune/repair.h"
-#include "prune/sparsity.h"
-#include "prune/weight_scores.h"
+#include "sparse/mask_file.h"
+#include "sparse/prunable.h"
+#include "repair/repair.h"
+#include "sparse/sparsity.h"
+#include "sparse/weight_scores.h"
 
 namespace onnxpress {
 namespace {

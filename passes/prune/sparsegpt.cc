@@ -5,7 +5,7 @@
 //
 // y is what the original model gives, x^ what the layer reads once those before it are pruned: front to back, every
 // layer makes up for the errors so far. The error is a quadratic form of W' with H = sum x^ x^' (a Conv by its
-// patches), so no sample is kept. Which weights go, the inverse of H says (w^2 / [H^-1]_jj, lib/prune/sparse_solve.h):
+// patches), so no sample is kept. Which weights go, the inverse of H says (w^2 / [H^-1]_jj, lib/sparse/sparse_solve.h):
 // one at a time in layers where that is affordable, else in one sweep over the columns, in blocks. What stays is fitted
 // exactly. scope=global shares the zeros out so that the relative errors of all layers add up to the least. Sources:
 // Frantar and Alistarh, "SparseGPT" (arXiv 2301.00774) and "Optimal Brain Compression" (arXiv 2208.11580).
@@ -19,11 +19,11 @@
 #include "num/knapsack.h"
 #include "num/select.h"
 #include "pass/pass.h"
-#include "prune/layer_moments.h"
-#include "prune/prunable.h"
-#include "prune/repair.h"
-#include "prune/sparse_layer.h"
-#include "prune/sparse_prune.h"
+#include "sparse/layer_moments.h"
+#include "sparse/prunable.h"
+#include "repair/repair.h"
+#include "sparse/sparse_layer.h"
+#include "sparse/sparse_prune.h"
 
 namespace onnxpress {
 namespace {

@@ -17,9 +17,9 @@
 #include "calib/levels.h"
 #include "num/select.h"
 #include "pass/pass.h"
-#include "prune/prunable.h"
-#include "prune/repair.h"
-#include "prune/sparse_layer.h"
+#include "sparse/prunable.h"
+#include "repair/repair.h"
+#include "sparse/sparse_layer.h"
 
 namespace onnxpress {
 namespace {

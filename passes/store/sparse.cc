@@ -26,7 +26,7 @@
 #include "num/sparse_codec.h"
 #include "pass/pass.h"
 #include "pass/stored_sparse.h"
-#include "prune/sparse_store.h"
+#include "sparse/sparse_store.h"
 
 namespace onnxpress {
 namespace {

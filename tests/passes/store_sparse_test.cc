@@ -9,7 +9,7 @@
 #include "pass/pipeline.h"
 #include "pass/registry.h"
 #include "pass/stored_sparse.h"
-#include "prune/sparse_store.h"
+#include "sparse/sparse_store.h"
 #include "support/journal.h"
 #include "support/models.h"
 #include "support/numeric.h"
