@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "depend/fold_sizes.h"
 #include "depend/proof.h"
 #include "depend/remove.h"
 #include "prune/structured_journal.h"
@@ -78,20 +79,15 @@ class StructuredPruning {
 
   Result<Outcome> run() {
     OP_TRY(check_options());
-    before_ = totals_of(model_);
-    if (options_.macs && before_.macs == 0) {
-      context_.journal.warning("macs= has nothing to go by: no layer has multiply-accumulates in known shapes");
-      return Outcome{};
+    // Sizes that are computed although they are known hide what layers cost and tie.
+    bool folded = false;
+    for (Graph* graph : model_.graphs()) {
+      OP_LET(const bool one, fold_known_sizes(*graph));
+      folded |= one;
     }
-    bytes_ = constant_bytes(model_);
-    bool changed = false;
-    for (std::int64_t step = 1; step <= options_.steps; ++step) {
-      OP_LET(const bool pruned, prune_step(step));
-      if (!pruned) continue;
-      changed = true;
-      OP_TRY(repair());
-    }
+    OP_LET(const bool changed, prune_steps());
     if (changed) journal_totals();
+    if (!changed && folded) model_ = original_.clone();
     return Outcome{changed};
   }
 
@@ -107,6 +103,23 @@ class StructuredPruning {
     if (options_.repair.repair == RepairOptions::When::on && context_.activations == nullptr)
       return fail(Code::usage, "repair=on needs --data");
     return {};
+  }
+
+  Result<bool> prune_steps() {
+    before_ = totals_of(model_);
+    if (options_.macs && before_.macs == 0) {
+      context_.journal.warning("macs= has nothing to go by: no layer has multiply-accumulates in known shapes");
+      return false;
+    }
+    bytes_ = constant_bytes(original_);
+    bool changed = false;
+    for (std::int64_t step = 1; step <= options_.steps; ++step) {
+      OP_LET(const bool pruned, prune_step(step));
+      if (!pruned) continue;
+      changed = true;
+      OP_TRY(repair());
+    }
+    return changed;
   }
 
   Result<bool> prune_step(std::int64_t step) {
