@@ -56,7 +56,7 @@ awk -F '\t' '
   $2 == "default" { mine[$1] = $3 }
   $2 ~ /no repair|influence/ && (!($1 in best) || $3 < best[$1]) { best[$1] = $3 }
   END {
-    for (model in mine) if (mine[model] > best[model] + 1e-9) {
+    for (model in mine) if (model in best && mine[model] > best[model] + 1e-9) {
       printf "%s: the default loses %.4f, a simpler row %.4f\n", model, mine[model], best[model]; bad = 1
     }
     exit bad

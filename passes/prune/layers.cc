@@ -87,7 +87,18 @@ class DepthPruning {
   DepthPruning(Model& model, PassContext& context, const Options& options)
       : model_(model), context_(context), options_(options), original_(model.clone()), random_(context.seed) {}
 
+  // A model whose outputs the criterion says nothing about stays as it is.
   Result<Outcome> run() {
+    Result<Outcome> outcome = prune();
+    if (outcome || outcome.error().code != Code::unsupported || removed_ > 0) return outcome;
+    context_.journal.warning("nothing is removed: " + outcome.error().what);
+    return Outcome{};
+  }
+
+ private:
+  static constexpr double kRefused = std::numeric_limits<double>::infinity();
+
+  Result<Outcome> prune() {
     OP_LET(std::vector<Candidate> candidates, prepare());
     const std::size_t wanted = target();
     while (removed_ < wanted && !candidates.empty()) {
@@ -102,9 +113,6 @@ class DepthPruning {
     for (const Candidate& candidate : candidates) context_.skipped(candidate.last(), "kept" + last_score(candidate));
     return Outcome{removed_ > 0};
   }
-
- private:
-  static constexpr double kRefused = std::numeric_limits<double>::infinity();
 
   // All candidates that may go; says why the others stay.
   Result<std::vector<Candidate>> prepare() {

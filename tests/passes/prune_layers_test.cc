@@ -185,6 +185,10 @@ TEST_CASE("prune-layers leaves what is no block, with the reason, and bodies") {
                             "");
   CHECK_FALSE(read.outcome.changed);
   CHECK(skip_reason(read.context, "Add->s").find("no residual block: it holds 'm'") == 0);
+  // Scores are no tokens.
+  const Pruned scores = prune(three_blocks(), "{criterion=perplexity}");
+  CHECK_FALSE(scores.outcome.changed);
+  CHECK(has_note(scores.context, "nothing is removed: perplexity needs"));
   CHECK_FALSE(prune(HEAD "g (float[1, 8] x) => (float[1, 8] y) <" + weights +
                         "> { a = MatMul(x, w) b = MatMul(x, v) y = Add(a, b) }",
                     "")
@@ -212,7 +216,6 @@ TEST_CASE("prune-layers: mistakes of the user") {
   CHECK(code("{count=1 ratio=0.5}", true) == Code::usage);
   CHECK(code("{criterion=random repair=on}", false) == Code::usage);
   CHECK(code("{criterion=random max_divergence=1}", false) == Code::usage);
-  CHECK(code("{criterion=perplexity}", true) == Code::unsupported);
 }
 
 TEST_CASE("prune-layers gives the same bytes at any number of threads and batch size") {
