@@ -1,9 +1,8 @@
 // prune-heads: attention heads, physically removed.
 //
-//   q = x Wq [256, 8*32] ─► Reshape [B,S,8,32] ─┐                      q = x Wq' [256, 6*32] ─► Reshape [B,S,6,32] ─┐
-//   k = x Wk [256, 8*32] ─► Reshape [B,S,8,32] ─┤ softmax(q k^T) v =>  k = x Wk' [256, 6*32] ─► Reshape [B,S,6,32] ─┤
-//   ... v = x Wv [256, 8*32] ─► Reshape [B,S,8,32] ─┘     │                v = x Wv' [256, 6*32] ─► Reshape [B,S,6,32]
-//   ─┘ y = Wo [8*32, 256] ◄─ Reshape [B,S,256] ◄─────────┘                y = Wo' [6*32, 256] ◄─ Reshape [B,S,192]
+//   q = x Wq [256, 8*32] ─► Reshape [B,S,8,32]          =>   q = x Wq' [256, 6*32] ─► Reshape [B,S,6,32]
+//   k, v alike; o = softmax(q k^T) v                         k, v alike; o = softmax(q k^T) v
+//   Reshape [B,S,256] of o ─► Wo [8*32, 256] ─► y            Reshape [B,S,192] of o ─► Wo' [6*32, 256] ─► y
 //
 // A unit is a head: its columns of Wq, Wk, Wv with their biases, its rows of Wo, its part of position tables. Query
 // heads that share a key/value head (grouped-query attention) go together with it. With data a head is worth
