@@ -58,6 +58,17 @@ SizeList matmul(const SizeList& a, const SizeList& b) {
   return result;
 }
 
+SizeList fused_matmul(const Sizes& sizes, const Node& node) {
+  if (node.attr_int("transBatchA", 0) != 0 || node.attr_int("transBatchB", 0) != 0) return std::nullopt;
+  const auto operand = [&](std::size_t slot, std::string_view transposed) {
+    SizeList dims = sizes.shape(node.input(slot));
+    if (dims && dims->size() > 1 && node.attr_int(transposed, 0) != 0)
+      std::swap(dims->back(), (*dims)[dims->size() - 2]);
+    return dims;
+  };
+  return matmul(operand(0, "transA"), operand(1, "transB"));
+}
+
 SizeList gemm(const Sizes& sizes, const Node& node) {
   const SizeList a = sizes.shape(node.input(0)), b = sizes.shape(node.input(1));
   if (!a || !b || a->size() != 2 || b->size() != 2) return std::nullopt;
@@ -378,7 +389,8 @@ SizeList output_shape(const Sizes& sizes, const Node& node, std::size_t slot) {
   if (slot > 0 && !node.is("Split")) return std::nullopt;
   if (is_any(node, kConvolutions)) return convolution(sizes, node);
   if (node.op().ends_with("Pool")) return pool(sizes, node);
-  if (node.op() == "Gemm") return gemm(sizes, node);
+  if (node.op() == "Gemm" || node.op() == "FusedGemm") return gemm(sizes, node);
+  if (node.op() == "FusedMatMul") return fused_matmul(sizes, node);
   if (node.is("MatMul")) return matmul(x, sizes.shape(node.input(1)));
   if (node.op().starts_with("Reduce")) return reduce(sizes, node);
   return layout_shape(sizes, node, slot);

@@ -96,7 +96,7 @@ TEST_CASE("options of a pass are checked like in a pipeline") {
   refused({"prune-magnitude", "no.onnx", "-o", "x.onnx", "--sparsity", "1.5"},
           "sparsity: 1.5 is out of range, must be from 0 to 1\n");
   refused({"prune-magnitude", "no.onnx", "-o", "x.onnx", "--scope", "globl"},
-          "scope: 'globl' is not one of local|global, did you mean 'global'?\n");
+          "scope: 'globl' is not one of local|global|normalized|lamp, did you mean 'global'?\n");
 }
 
 TEST_CASE("passes are listed and described") {
