@@ -3,9 +3,9 @@
 
 #include "base/text.h"
 #include "data/fit.h"
+#include "data/sources.h"
 #include "npz/npy.h"
 #include "npz/npz.h"
-#include "data/sources.h"
 
 namespace onnxpress {
 namespace {

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <array>
 
-#include "ir/rewriters.h"
-#include "num/channels.h"
 #include "depend/constant_edits.h"
 #include "depend/cut.h"
 #include "depend/literals.h"
 #include "depend/sizes.h"
+#include "ir/rewriters.h"
+#include "num/channels.h"
 
 namespace onnxpress {
 namespace {

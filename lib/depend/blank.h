@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/result.h"
-#include "ir/model.h"
 #include "depend/axes.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "base/result.h"
-#include "num/tensor.h"
 #include "depend/axes.h"
+#include "num/tensor.h"
 
 namespace onnxpress {
 

@@ -22,8 +22,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "ir/model.h"
 #include "depend/axes.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

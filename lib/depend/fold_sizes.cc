@@ -7,8 +7,8 @@
 #include <unordered_set>
 #include <utility>
 
-#include "ir/rewriter.h"
 #include "depend/sizes.h"
+#include "ir/rewriter.h"
 
 namespace onnxpress {
 namespace {

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "base/result.h"
-#include "ir/rewriter.h"
 #include "depend/axes.h"
 #include "depend/sizes.h"
+#include "ir/rewriter.h"
 
 namespace onnxpress {
 

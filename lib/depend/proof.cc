@@ -5,10 +5,10 @@
 #include <limits>
 
 #include "base/text.h"
-#include "ir/fork.h"
 #include "depend/blank.h"
 #include "depend/random_run.h"
 #include "depend/remove.h"
+#include "ir/fork.h"
 
 namespace onnxpress {
 namespace {

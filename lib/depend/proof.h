@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "pass/pass.h"
 #include "depend/dependency.h"
+#include "pass/pass.h"
 
 namespace onnxpress {
 

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <set>
 
-#include "ir/declared.h"
-#include "ir/edit.h"
-#include "ir/rewriters.h"
 #include "depend/constant_edits.h"
 #include "depend/cut.h"
 #include "depend/fold_sizes.h"
 #include "depend/literals.h"
 #include "depend/shape_operand.h"
+#include "ir/declared.h"
+#include "ir/edit.h"
+#include "ir/rewriters.h"
 
 namespace onnxpress {
 namespace {

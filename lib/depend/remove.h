@@ -3,8 +3,8 @@
 #pragma once
 
 #include "base/result.h"
-#include "ir/model.h"
 #include "depend/axes.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "ir/model.h"
 #include "depend/ties.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

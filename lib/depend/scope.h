@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "ir/model.h"
 #include "depend/atoms.h"
 #include "depend/axes.h"
 #include "depend/sizes.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

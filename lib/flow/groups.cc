@@ -7,10 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "depend/dependency.h"
 #include "engine/session.h"
 #include "flow/inputs.h"
+#include "flow/text_table.h"
 #include "ir/macs.h"
-#include "depend/dependency.h"
 #include "report/cells.h"
 
 namespace onnxpress {
@@ -152,27 +153,6 @@ namespace {
 
 using Cells = std::vector<std::string>;
 
-// Numbers stand to the right; the last column may be as long as it likes.
-std::string table(const std::vector<Cells>& rows, const std::vector<std::size_t>& numbers) {
-  constexpr std::size_t kWidest = 60;
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  const auto cell = [&](const Cells& row, std::size_t c) {
-    const std::string text = one_line(row[c]);
-    return c + 1 == row.size() ? text : cut_to_width(text, kWidest);
-  };
-  for (const Cells& row : rows)
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], display_width(cell(row, c)));
-  std::string out;
-  for (const Cells& row : rows) {
-    std::string line = " ";
-    for (std::size_t c = 0; c < row.size(); ++c)
-      line += " " + pad_to_width(cell(row, c), widths[c], std::ranges::contains(numbers, c)) + " ";
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-  }
-  return out;
-}
-
 std::string percent(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? "-" : fixed_text(100.0 * static_cast<double>(part) / static_cast<double>(whole), 1) + " %";
 }
@@ -204,7 +184,7 @@ std::string groups_text(const GroupsResult& result) {
       rows.push_back({in_scope(row.scope, row.name), row.kind, count_text(row.units), count_text(row.width),
                       human_count(row.parameters), row.macs_known ? percent(row.macs, result.macs) : "-",
                       row.approximate.empty() ? "" : "approximate: " + row.approximate});
-    out += "\n" + table(rows, {2, 3, 4, 5});
+    out += "\n" + column_table(rows, {2, 3, 4, 5});
   }
   if (result.blocked.empty()) return out;
   out += "\nWhat stays, and why (--explain NODE shows the way):\n";
@@ -212,7 +192,7 @@ std::string groups_text(const GroupsResult& result) {
   for (const BlockedRow& row : result.blocked)
     rows.push_back({in_scope(row.scope, row.node), row.weight, std::to_string(row.axis), count_text(row.blocked),
                     count_text(row.size), row.reason});
-  return out + table(rows, {2, 3, 4});
+  return out + column_table(rows, {2, 3, 4});
 }
 
 std::string groups_json(const GroupsResult& result) {

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "engine/optimized_graph.h"
 #include "flow/inputs.h"
+#include "flow/text_table.h"
 #include "ir/macs.h"
 #include "quant/saturation.h"
 #include "report/cells.h"
@@ -126,26 +127,6 @@ namespace {
 
 using Cells = std::vector<std::string>;
 
-std::string table(const std::vector<Cells>& rows, std::size_t right_aligned) {
-  constexpr std::size_t kWidest = 60;
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  const auto cell = [&](const Cells& row, std::size_t c) {
-    const std::string text = one_line(row[c]);
-    return c + 1 == row.size() ? text : cut_to_width(text, kWidest);
-  };
-  for (const Cells& row : rows)
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], display_width(cell(row, c)));
-  std::string out;
-  for (const Cells& row : rows) {
-    std::string line = " ";
-    for (std::size_t c = 0; c < row.size(); ++c)
-      line += " " + pad_to_width(cell(row, c), widths[c], c == right_aligned) + " ";
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-  }
-  return out;
-}
-
 std::string check_text(const FusionCheck& check) {
   std::string out = fmt::format(
       "\nChecked against the runtime's graph: {} of {} nodes right ({}); of those with "
@@ -155,7 +136,7 @@ std::string check_text(const FusionCheck& check) {
   if (check.misses.empty()) return out;
   std::vector<Cells> rows = {{"node", "op", "predicted", "the runtime"}};
   for (const FusionMiss& miss : check.misses) rows.push_back({miss.node, miss.op, miss.predicted, miss.actual});
-  return out + table(rows, rows[0].size());
+  return out + column_table(rows, {});
 }
 
 }  // namespace
@@ -172,7 +153,7 @@ std::string lint_text(const LintResult& result, bool all) {
     const std::string macs = row.macs ? human_count(*row.macs) : "";
     rows.push_back({row.scope.empty() ? row.node : row.scope + " / " + row.node, row.op, row.becomes, macs, row.note});
   }
-  if (rows.size() > 1) out += table(rows, 3);
+  if (rows.size() > 1) out += column_table(rows, {3});
   for (const std::string& warning : result.warnings) out += "warning: " + warning + "\n";
   return result.check ? out + check_text(*result.check) : out;
 }

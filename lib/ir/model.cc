@@ -51,8 +51,7 @@ void graphs_in_order(const onnx::GraphProto& graph, std::vector<const onnx::Grap
 void infer(onnx::ModelProto& proto) {
   if (proto.opset_import().empty()) proto.add_opset_import()->set_version(1);
   try {
-    onnx::shape_inference::InferShapes(proto, &schemas_with_contrib(),
-                                       onnx::ShapeInferenceOptions(false, 0, true));
+    onnx::shape_inference::InferShapes(proto, &schemas_with_contrib(), onnx::ShapeInferenceOptions(false, 0, true));
   } catch (const std::exception&) {
     // Inference stops at what it does not know; passes cope with unknown types.
   }

@@ -7,14 +7,14 @@
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "calib/divergence.h"
+#include "depend/remove.h"
 #include "ir/rewriters.h"
 #include "num/knapsack.h"
 #include "num/select.h"
-#include "sparse/prunable.h"
-#include "depend/remove.h"
 #include "prune/unit_cost.h"
 #include "prune/unit_scores.h"
 #include "prune/unit_select.h"
+#include "sparse/prunable.h"
 
 namespace onnxpress {
 namespace {

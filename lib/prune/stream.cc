@@ -14,9 +14,9 @@
 #include "ir/extract.h"
 #include "ir/rewriter.h"
 #include "pass/linear.h"
+#include "prune/residual_blocks.h"
 #include "repair/reconstruct.h"
 #include "repair/repair_layers.h"
-#include "prune/residual_blocks.h"
 
 namespace onnxpress {
 namespace {

@@ -8,9 +8,9 @@
 #include <string>
 
 #include "base/result.h"
+#include "depend/dependency.h"
 #include "pass/options.h"
 #include "pass/pass.h"
-#include "depend/dependency.h"
 #include "repair/repair.h"
 
 namespace onnxpress {

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "pass/pass.h"
 #include "depend/dependency.h"
+#include "pass/pass.h"
 
 namespace onnxpress {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "ir/model.h"
 #include "depend/dependency.h"
+#include "ir/model.h"
 
 namespace onnxpress {
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "pass/pass.h"
 #include "depend/dependency.h"
+#include "pass/pass.h"
 #include "prune/unit_scores.h"
 
 namespace onnxpress {

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "pass/pass.h"
 #include "depend/axes.h"
+#include "pass/pass.h"
 #include "prune/unit_scores.h"
 
 namespace onnxpress {

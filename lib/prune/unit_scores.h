@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "depend/dependency.h"
 #include "ir/model.h"
 #include "pass/pass.h"
-#include "depend/dependency.h"
 #include "prune/structured.h"
 
 namespace onnxpress {

@@ -8,8 +8,8 @@
 // 1802.00124) for constant channels.
 #pragma once
 
-#include "pass/pass.h"
 #include "depend/axes.h"
+#include "pass/pass.h"
 
 namespace onnxpress {
 

@@ -15,9 +15,9 @@
 #include <string>
 
 #include "base/result.h"
+#include "depend/axes.h"
 #include "pass/options.h"
 #include "pass/pass.h"
-#include "depend/axes.h"
 
 namespace onnxpress {
 
@@ -27,7 +27,7 @@ struct RepairOptions {
   When repair = When::automatic;
   std::optional<double> ridge = {};  // lambda over the mean of the diagonal of sum x x'; none: best of several
   bool behind = true;                // also refit layers that were not cut themselves
-  std::int64_t positions = 128;       // output positions of a sample
+  std::int64_t positions = 128;      // output positions of a sample
 
   static void describe(Schema<RepairOptions>& schema);
 };

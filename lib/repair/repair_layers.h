@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "depend/axes.h"
 #include "ir/rewriter.h"
 #include "pass/linear.h"
 #include "pass/pass.h"
-#include "depend/axes.h"
 #include "repair/reconstruct.h"
 
 namespace onnxpress {

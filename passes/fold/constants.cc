@@ -8,8 +8,8 @@
 // regions of such nodes; the values that the rest of the model reads become initializers, constants that nothing else
 // read go. Kept, with a reason: random ops, ops of other domains, nodes with bodies, DequantizeLinear and Cast
 // of weights to a wider type and nodes of weights stored sparse (folding them would undo a compression), graph outputs,
-// nodes of functions, results that are not dense numeric tensors, nodes that the engine refuses, and whatever would make
-// the file grow by more than max_bytes:
+// nodes of functions, results that are not dense numeric tensors, nodes that the engine refuses, and whatever would
+// make the file grow by more than max_bytes:
 //
 //   growth of a region = bytes of its results - bytes of the constants that only it read
 #include <fmt/format.h>
@@ -222,7 +222,8 @@ class Folder {
     if (!node.domain().empty()) return fmt::format("op of domain '{}'", node.domain());
     if (std::ranges::find(random, node.op()) != random.end()) return "its result may be random";
     if (node.has_subgraph()) return "it has a body";
-    if (!options_.dequantize && (widens_weights(node) || sparse_.contains(node.proto()))) return "folding it would undo the compression of its weights";
+    if (!options_.dequantize && (widens_weights(node) || sparse_.contains(node.proto())))
+      return "folding it would undo the compression of its weights";
     for (const std::string& output : node.outputs()) {
       if (output.empty()) continue;
       const ValueType type = graph_.type(output);
@@ -368,7 +369,8 @@ class FoldConstants final : public Pass {
   static void describe(Schema<Options>& schema) {
     schema.add("max_bytes", &Options::max_bytes, "bytes the file may grow by for one connected region of constants",
                {.min = 0, .max = 1e15});
-    schema.add("dequantize", &Options::dequantize, "also fold DequantizeLinear, widening Casts of weights and weights stored sparse");
+    schema.add("dequantize", &Options::dequantize,
+               "also fold DequantizeLinear, widening Casts of weights and weights stored sparse");
   }
 
   Result<Outcome> run(Model& model, PassContext& context) const override {

@@ -24,9 +24,9 @@
 #include "calib/divergence.h"
 #include "pass/pass.h"
 #include "prune/depth_scores.h"
-#include "repair/repair.h"
 #include "prune/residual_blocks.h"
 #include "prune/stream.h"
+#include "repair/repair.h"
 
 namespace onnxpress {
 namespace {

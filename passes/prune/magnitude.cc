@@ -18,9 +18,9 @@
 #include "num/channels.h"
 #include "num/select.h"
 #include "pass/pass.h"
+#include "repair/repair.h"
 #include "sparse/mask_file.h"
 #include "sparse/prunable.h"
-#include "repair/repair.h"
 #include "sparse/sparsity.h"
 #include "sparse/weight_scores.h"
 

@@ -19,9 +19,9 @@
 #include "num/knapsack.h"
 #include "num/select.h"
 #include "pass/pass.h"
+#include "repair/repair.h"
 #include "sparse/layer_moments.h"
 #include "sparse/prunable.h"
-#include "repair/repair.h"
 #include "sparse/sparse_layer.h"
 #include "sparse/sparse_prune.h"
 

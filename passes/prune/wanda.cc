@@ -17,8 +17,8 @@
 #include "calib/levels.h"
 #include "num/select.h"
 #include "pass/pass.h"
-#include "sparse/prunable.h"
 #include "repair/repair.h"
+#include "sparse/prunable.h"
 #include "sparse/sparse_layer.h"
 
 namespace onnxpress {

@@ -38,12 +38,12 @@ const std::map<std::string, std::set<std::string>> kMayUse = {
     {"eval", {"base", "num", "ir", "pass", "data", "engine"}},
     {"report", {"base", "num", "ir", "pass", "data", "engine", "eval"}},
     {"flow",
-     {"base", "num", "ir", "io", "pass", "calib", "quant", "depend", "repair", "sparse", "prune", "data", "engine", "eval",
-      "report"}},
+     {"base", "num", "ir", "io", "pass", "calib", "quant", "depend", "repair", "sparse", "prune", "data", "engine",
+      "eval", "report"}},
     {"passes", {"base", "num", "ir", "pass", "calib", "quant", "depend", "repair", "sparse", "prune"}},
     {"cmd",
-     {"base", "num", "ir", "io", "pass", "calib", "quant", "depend", "repair", "sparse", "prune", "data", "engine", "eval",
-      "report", "flow"}},
+     {"base", "num", "ir", "io", "pass", "calib", "quant", "depend", "repair", "sparse", "prune", "data", "engine",
+      "eval", "report", "flow"}},
 };
 
 // Third-party headers that only some layers (or one file) may see, by the beginning of the include.

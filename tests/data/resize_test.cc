@@ -4,8 +4,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 
-#include "npz/npz.h"
 #include "files.h"
+#include "npz/npz.h"
 
 using namespace onnxpress;
 using namespace onnxpress::testing;

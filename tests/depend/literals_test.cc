@@ -5,8 +5,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <deque>
 
-#include "proving.h"
 #include "depend/remove.h"
+#include "proving.h"
 #include "support/models.h"
 
 using namespace onnxpress;

@@ -4,12 +4,12 @@
 #include <catch2/catch_test_macros.hpp>
 #include <limits>
 
-#include "engine/session.h"
-#include "groups_text.h"
-#include "proving.h"
 #include "depend/blank.h"
 #include "depend/random_run.h"
 #include "depend/remove.h"
+#include "engine/session.h"
+#include "groups_text.h"
+#include "proving.h"
 #include "support/models.h"
 
 using namespace onnxpress;

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 
+#include "depend/remove.h"
 #include "engine/session.h"
 #include "groups_text.h"
 #include "io/check.h"
 #include "ir/rewriter.h"
-#include "depend/remove.h"
 
 namespace onnxpress::testing {
 

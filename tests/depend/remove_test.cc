@@ -2,11 +2,11 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "depend/cut.h"
 #include "engine/session.h"
 #include "io/check.h"
 #include "io/load.h"
 #include "proving.h"
-#include "depend/cut.h"
 #include "support/models.h"
 
 using namespace onnxpress;

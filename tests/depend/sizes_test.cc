@@ -5,9 +5,9 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "depend/fold_sizes.h"
 #include "groups_text.h"
 #include "io/check.h"
-#include "depend/fold_sizes.h"
 
 namespace onnxpress::testing {
 namespace {

@@ -267,11 +267,11 @@ TEST_CASE("With samples the layers behind are repaired") {
 }
 
 TEST_CASE("Networks in bodies are pruned as well") {
-  const Model model = parse(fmt::format(
-      "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,4] x, bool c) => (float[1,2] y) {{ y = If(c) <"
-      "then_branch = t () => (float[1,2] p) <{}, {}> {{ h = MatMul(x, u)  r = Relu(h)  p = MatMul(r, d) }},"
-      "else_branch = e () => (float[1,2] q) <{}> {{ q = MatMul(x, v) }} > }}",
-      float_tensor("u", {4, 16}, 1), float_tensor("d", {16, 2}, 2), float_tensor("v", {4, 2}, 3)));
+  const Model model = parse(
+      fmt::format("<ir_version: 8, opset_import: [\"\": 17]> g (float[1,4] x, bool c) => (float[1,2] y) {{ y = If(c) <"
+                  "then_branch = t () => (float[1,2] p) <{}, {}> {{ h = MatMul(x, u)  r = Relu(h)  p = MatMul(r, d) }},"
+                  "else_branch = e () => (float[1,2] q) <{}> {{ q = MatMul(x, v) }} > }}",
+                  float_tensor("u", {4, 16}, 1), float_tensor("d", {16, 2}, 2), float_tensor("v", {4, 2}, 3)));
   const Pruned pruned = prune(model, {.ratio = 0.5, .round_to = 4});
   CHECK(pruned.changed);
   CHECK(done_text(pruned.context, "MatMul->h") == "16 -> 8 neurons (group MatMul->h)");
