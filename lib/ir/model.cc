@@ -19,6 +19,7 @@ void add_names(const auto& field, std::unordered_set<std::string_view>& names) {
 
 ValueType to_value_type(const onnx::TypeProto& proto) {
   ValueType type;
+  if (proto.value_case() == onnx::TypeProto::VALUE_NOT_SET) return type;  // behind operators nobody knows
   type.is_tensor = proto.has_tensor_type();
   if (!type.is_tensor) return type;
   type.dtype = static_cast<DType>(proto.tensor_type().elem_type());

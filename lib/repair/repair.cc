@@ -12,6 +12,7 @@ namespace onnxpress {
 namespace {
 
 constexpr std::uint64_t kRowBytes = std::uint64_t{1} << 30;  // of rows without --memory-limit
+constexpr std::uint64_t kSumBytes = std::uint64_t{4} << 30;  // of one layer's sums without it
 
 // Squared error over power of an output, on the samples that are held out.
 class HeldOutError : public PairAccumulator {
@@ -191,6 +192,13 @@ class Repair {
   }
 
   Status refit(const RepairLayer& layer, Rewriter& rewriter) {
+    // Sums, their centered copy and the factor.
+    const std::uint64_t sums = 3 * gram_bytes(layer.regression.shape);
+    if (sums > (context_.memory_limit == 0 ? kSumBytes : context_.memory_limit)) {
+      context_.skipped(layer.node, fmt::format("not refitted: sums over its {} inputs would take {} MB",
+                                               layer.regression.shape.length, sums >> 20));
+      return {};
+    }
     OP_LET(const LinearWeights now, read_weights(layer));
     const auto result = reconstruct(layer.regression, now,
                                     {.ridge = options_.ridge,

@@ -291,7 +291,8 @@ void add_trained(std::vector<TestModel>& models) {
     const bool digits = file.filename().string().starts_with("digits");
     models.push_back({.name = file.filename().string(),
                       .model = std::move(*model),
-                      .data = digits ? (testdata / "data/digits_train.npz").string() : "random:seed=1"});
+                      .data = digits ? (testdata / "data/digits_train.npz").string() : "random:seed=1",
+                      .trained = true});
   }
 }
 

@@ -16,6 +16,7 @@ struct TestModel {
   std::vector<std::string> markers = {};
   std::string data = "random:seed=1";  // for passes that need samples
   bool in_reference = false;           // ref_eval.h knows all of its operators
+  bool trained = false;                // of testdata/: the others are tiny
 };
 
 // `folder` takes the file with external data; it must live as long as the models.
