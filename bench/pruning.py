@@ -25,8 +25,10 @@ INNER = "inner=true round_to=4"  # widths of 16 to 64: multiples of 16 would lea
 # name, model and data, pipeline, limit (top-1 at least, perplexity at most; None is shown only)
 CASES = [
     ("resnet20, 50 % of the inner channels", CIFAR, f"@clean,prune-channels{{ratio=0.5 {INNER}}}", 80),
+    ("resnet20, 50 %, group_l2", CIFAR, f"@clean,prune-channels{{ratio=0.5 {INNER} criterion=group_l2}}", 80),
     ("resnet20, 50 %, no repair", CIFAR, f"@clean,prune-channels{{ratio=0.5 {INNER} repair=off}}", None),
     ("resnet20, 25 % of the inner channels", CIFAR, f"@clean,prune-channels{{ratio=0.25 {INNER}}}", 89),
+    ("resnet20, 25 %, group_l2", CIFAR, f"@clean,prune-channels{{ratio=0.25 {INNER} criterion=group_l2}}", 89),
     ("resnet20, 25 %, no repair", CIFAR, f"@clean,prune-channels{{ratio=0.25 {INNER} repair=off}}", None),
     ("resnet20, 2:4", CIFAR, "@clean,prune-sparsegpt{pattern=2:4}", 86),
     ("resnet20, 70 % of the weights", CIFAR, "@clean,prune-sparsegpt{sparsity=0.7}", 84),
