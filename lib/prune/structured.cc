@@ -150,7 +150,12 @@ class StructuredPruning {
     const DependencyOptions rules{.allow_normalized = options_.allow_normalized,
                                   .refusal = [this](const Node& node) { return refusal(node); }};
     for (Graph* graph : model_.graphs()) {
-      if (graph->kind() == Graph::Kind::function) continue;
+      if (graph->kind() == Graph::Kind::function) {
+        if (step == 1)
+          context_.journal.note(
+              fmt::format("function '{}' is left as it is; clean-functions inlines functions", graph->name()));
+        continue;
+      }
       OP_LET(DependencyGraph dependencies, DependencyGraph::analyze(*graph, rules));
       if (step == 1) journal_blocked(dependencies, context_);
       analysis.scopes.push_back({graph, std::move(dependencies)});
@@ -391,9 +396,11 @@ class StructuredPruning {
   void journal_totals() {
     const Totals after = totals_of(model_);
     const double macs = share_of(after.macs, before_.macs), parameters = share_of(after.parameters, before_.parameters);
-    context_.journal.note(fmt::format("parameters {} -> {} ({:.1f} %), multiply-accumulates {} -> {} ({:.1f} %)",
-                                      before_.parameters, after.parameters, 100 * parameters, before_.macs, after.macs,
-                                      100 * macs));
+    std::string note = fmt::format("parameters {} -> {} ({:.1f} %)", before_.parameters, after.parameters,
+                                   100 * parameters);
+    if (before_.macs > 0)
+      note += fmt::format(", multiply-accumulates {} -> {} ({:.1f} %)", before_.macs, after.macs, 100 * macs);
+    context_.journal.note(note);
     const auto missed = [&](const char* name, const std::optional<double>& target, double reached) {
       if (target && reached > *target)
         context_.journal.warning(
