@@ -117,7 +117,7 @@ class StructuredPruning {
       OP_LET(const bool pruned, prune_step(step));
       if (!pruned) continue;
       changed = true;
-      OP_TRY(repair());
+      OP_TRY(repair_pruned(model_, original_, kept_, false, context_, options_.repair));
     }
     return changed;
   }
@@ -234,16 +234,6 @@ class StructuredPruning {
     }
     request.criterion = Criterion::group_l2;
     return score_units(request, context_);
-  }
-
-  // A model that nothing can run is pruned all the same, unless the user insists.
-  Status repair() {
-    const auto repaired = repair_pruned(model_, original_, kept_, false, context_, options_.repair);
-    if (repaired) return {};
-    if (repaired.error().code != Code::engine || options_.repair.repair == RepairOptions::When::on)
-      return rethrow(repaired.error());
-    context_.journal.warning("not repaired: " + repaired.error().text());
-    return {};
   }
 
   double most_share() const {

@@ -84,7 +84,14 @@ class Repair {
 
   Result<bool> run(std::vector<std::vector<RepairLayer>> levels) {
     for (const auto& level : levels) layers_ += level.size();
-    OP_LET(const auto before, output_error(original_, model_, context_));
+    const auto compared = output_error(original_, model_, context_);
+    // A model that nothing can run is pruned all the same, unless the user insists.
+    if (!compared && compared.error().code == Code::engine && options_.repair == RepairOptions::When::automatic) {
+      context_.journal.warning("not repaired, as the samples cannot be run: " + compared.error().text());
+      return false;
+    }
+    OP_TRY(compared);
+    const std::optional<double> before = *compared;
     Model backup = model_.clone();
     // The targets of as many levels as fit, at once: the original runs seldom.
     for (std::size_t first = 0, last = 0; first < levels.size(); first = last) {

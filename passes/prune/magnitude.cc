@@ -280,7 +280,7 @@ PassInfo info_prune_magnitude() {
           "all weights together by plain |w| with scope=global, by |w| / ||W||_2 with scope=normalized, by w_i^2 / sum "
           "of w_j^2 over |w_j| >= |w_i| with scope=lamp. pattern=2:4 zeroes the two smallest of every four in a row. "
           "Existing zeros count, and ties go to the first in tensor and index order, so that the sparsity is reached "
-          "exactly and a second run changes nothing.\n\n"
+          "exactly and a second run changes nothing (but with threshold=, after a repair).\n\n"
           "Pruned are the weight inputs of the operators in ops, in bodies of If/Loop/Scan and functions too; a shared "
           "weight once. Never touched: biases, norm parameters, one-axis tensors, integer weights, weights that are "
           "graph inputs or outputs, and weights that something else reads as well.\n\n"
@@ -292,7 +292,7 @@ PassInfo info_prune_magnitude() {
       .references =
           {"Han et al., Learning both Weights and Connections for Efficient Neural Networks, arXiv 1506.02626",
            "Lee et al., Layer-adaptive Sparsity for the Magnitude-based Pruning, arXiv 2010.07611"},
-      .idempotent = true,
+      .idempotent = false,  // weights that were fitted can lie below threshold=
       .lossy = true,
   });
 }
