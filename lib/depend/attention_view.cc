@@ -52,7 +52,9 @@ class Viewer {
   Result<AttentionView> view() {
     view_.heads = node_.attr_int("num_heads", 0);
     view_.units = node_.op() == "GroupQueryAttention" ? node_.attr_int("kv_num_heads", 0) : view_.heads;
-    if (view_.units < 1 || view_.heads % view_.units != 0) return misfit("num_heads");
+    constexpr std::int64_t kMostHeads = 1 << 20;
+    if (view_.units < 1 || view_.heads < view_.units || view_.heads > kMostHeads || view_.heads % view_.units != 0)
+      return misfit("num_heads");
     OP_TRY(add_projections());
     OP_TRY(add_states());
     return std::move(view_);

@@ -68,8 +68,7 @@ Result<std::optional<std::vector<std::int64_t>>> Ties::literal(std::size_t slot)
   if (!scope_.tensors[in(slot)].ref.is_constant()) return computed_literal(node().input(slot));
   auto tensor = scope_.graph->constant(node().input(slot));
   if (!tensor) return rethrow(std::move(tensor).error(), "node " + node().label());
-  if (!*tensor || !(is_integer((*tensor)->dtype()) || (*tensor)->dtype() == DType::boolean))
-    return fail(Code::bad_input, "node {}: input {} must hold integers", node().label(), slot);
+  if (!*tensor || !(is_integer((*tensor)->dtype()) || (*tensor)->dtype() == DType::boolean)) return std::nullopt;
   OP_LET(std::vector<std::int64_t> values, to_int64s((*tensor)->view()));
   return std::optional(std::move(values));
 }

@@ -3,6 +3,7 @@
 #include <onnx/defs/schema.h>
 #include <onnx/defs/shape_inference.h>
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -52,7 +53,8 @@ void give_rows(InferenceContext& context, const TensorShapeProto& input, int axe
 }
 
 std::optional<std::int64_t> times(std::optional<std::int64_t> a, std::optional<std::int64_t> b) {
-  return a && b ? std::optional(*a * *b) : std::nullopt;
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  return a && b && *a <= kMost && *b <= kMost ? std::optional(*a * *b) : std::nullopt;
 }
 std::optional<std::int64_t> over(std::optional<std::int64_t> a, std::int64_t b) {
   return a && b > 0 && *a % b == 0 ? std::optional(*a / b) : std::nullopt;
@@ -112,6 +114,22 @@ void relative_position_bias(InferenceContext& context) {
 
 using InferenceFunction = void (*)(InferenceContext&);
 
+// Operators for which libonnx 1.17 reads beyond the kernel when the ranks of input and weight differ: the slot of the
+// weight.
+constexpr std::array<std::pair<const char*, std::size_t>, 5> kRanksMustFit = {
+    {{"Conv", 1}, {"ConvTranspose", 1}, {"ConvInteger", 1}, {"QLinearConv", 3}, {"DeformConv", 1}}};
+
+onnx::OpSchema with_fitting_ranks(const onnx::OpSchema& schema, std::size_t weight) {
+  onnx::OpSchema guarded = schema;
+  const onnx::InferenceFunction infer = schema.GetTypeAndShapeInferenceFunction();
+  guarded.TypeAndShapeInferenceFunction([infer, weight](InferenceContext& context) {
+    const auto x = shape_of(context, 0), w = shape_of(context, weight);
+    if (x && w && x->dim_size() != w->dim_size()) return;
+    infer(context);
+  });
+  return guarded;
+}
+
 class Registry final : public onnx::ISchemaRegistry {
  public:
   Registry() {
@@ -134,15 +152,24 @@ class Registry final : public onnx::ISchemaRegistry {
       onnx::OpSchema& schema = schemas_[op];
       schema.SetName(op).SetDomain("com.microsoft").SinceVersion(1).TypeAndShapeInferenceFunction(function);
     }
+    for (const auto& [op, weight] : kRanksMustFit)
+      for (int version = 1; version <= kNewestOpset; ++version)
+        if (const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(op, version))
+          guarded_.try_emplace({op, schema->SinceVersion()}, with_fitting_ranks(*schema, weight));
   }
   const onnx::OpSchema* GetSchema(const std::string& op, const int most, const std::string& domain) const override {
     const auto found = schemas_.find(op);
     if (domain == "com.microsoft" && found != schemas_.end()) return &found->second;
-    return onnx::OpSchemaRegistry::Instance()->GetSchema(op, most, domain);
+    const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Instance()->GetSchema(op, most, domain);
+    if (schema == nullptr || !domain.empty()) return schema;
+    const auto guarded = guarded_.find({op, schema->SinceVersion()});
+    return guarded == guarded_.end() ? schema : &guarded->second;
   }
 
  private:
+  static constexpr int kNewestOpset = 22;  // of libonnx 1.17
   std::map<std::string, onnx::OpSchema> schemas_;
+  std::map<std::pair<std::string, int>, onnx::OpSchema> guarded_;
 };
 
 }  // namespace

@@ -8,7 +8,8 @@ class ISchemaRegistry;
 
 namespace onnxpress {
 
-// libonnx's registry, and before it: com.microsoft attention in its forms, RotaryEmbedding, skip normalizations, GELUs.
+// libonnx's registry, and before it: com.microsoft attention in its forms, RotaryEmbedding, skip normalizations, GELUs,
+// and convolutions that do not crash on a weight of another rank than their input's.
 const onnx::ISchemaRegistry& schemas_with_contrib();
 
 }  // namespace onnxpress

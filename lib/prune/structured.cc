@@ -352,12 +352,13 @@ class StructuredPruning {
       journal_whole(group, *scope.graph, failure.reason, context_);
     }
     if (!proof.unproven.empty())
-      context_.journal.note("not proven: " + proof.unproven);
+      context_.journal.warning("not proven: " + proof.unproven);
+    else if (!proof.weak.empty())
+      context_.journal.warning(
+          fmt::format("the proof (outputs differ by {:.1e} at most) means little: {}", proof.error, proof.weak));
     else
-      context_.journal.note(
-          fmt::format("proven: relative to the original with these units silent, outputs differ by "
-                      "{:.1e} at most{}",
-                      proof.error, proof.weak.empty() ? "" : "; it means little: " + proof.weak));
+      context_.journal.note(fmt::format(
+          "proven: relative to the original with these units silent, outputs differ by {:.1e} at most", proof.error));
     removal = std::move(proof.removal);
     return {};
   }
@@ -386,8 +387,8 @@ class StructuredPruning {
   void journal_totals() {
     const Totals after = totals_of(model_);
     const double macs = share_of(after.macs, before_.macs), parameters = share_of(after.parameters, before_.parameters);
-    std::string note = fmt::format("parameters {} -> {} ({:.1f} %)", before_.parameters, after.parameters,
-                                   100 * parameters);
+    std::string note =
+        fmt::format("parameters {} -> {} ({:.1f} %)", before_.parameters, after.parameters, 100 * parameters);
     if (before_.macs > 0)
       note += fmt::format(", multiply-accumulates {} -> {} ({:.1f} %)", before_.macs, after.macs, 100 * macs);
     context_.journal.note(note);

@@ -195,3 +195,14 @@ TEST_CASE("Scores that mix heads keep them") {
       shape, constants, kProjected + heads + attend(shape, constants, "q", "k", "v", "s = Softmax <axis = 1> (s1) "));
   CHECK(head_groups(parse(text)).empty());
 }
+
+TEST_CASE("Attention with a number of heads that cannot be is fixed") {
+  for (const char* heads : {"kv_num_heads = 1", "num_heads = 0, kv_num_heads = 1", "num_heads = -4, kv_num_heads = 2",
+                            "num_heads = 2, kv_num_heads = 4", "num_heads = 9007199254740992, kv_num_heads = 1"}) {
+    const Model model = parse(
+        "<ir_version: 8, opset_import: [\"\": 17, \"com.microsoft\": 1]> g (float[1,4,8] q, float[1,4,8] k, "
+        "float[1,4,8] v) => (float[1,4,8] y) { y = com.microsoft.GroupQueryAttention<" +
+        std::string(heads) + ">(q, k, v) }");
+    CHECK(head_groups(model).empty());
+  }
+}

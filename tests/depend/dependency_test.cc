@@ -110,4 +110,11 @@ TEST_CASE("kept_axes cuts every member") {
   CHECK(*kept.find({"a", {}, 0}, 1) == Indices{0, 3});
 }
 
+TEST_CASE("A literal of the wrong type fixes what it is about, and nothing else") {
+  CHECK(groups_of("<ir_version: 8, opset_import: [\"\": 13]> g (float[1,2] x) => (float[] y, float[1,2] z)"
+                  "<float[2,3] w, float[3,2] v, float[1] axes> {"
+                  "  y = ReduceSum(x, axes)  h = MatMul(x, w)  z = MatMul(h, v) }") ==
+        Lines{"MatMul->h: 3 neurons | w.1 v.0"});
+}
+
 }  // namespace onnxpress::testing

@@ -71,3 +71,15 @@ TEST_CASE("Shapes pass through skip normalizations, GELUs and rotary positions")
             " y = com.microsoft.RotaryEmbedding(b, p, c, c) }");
   for (const char* value : {"a", "sum", "b", "y"}) CHECK(dims_of(model, value) == Dims{2, 3, 8});
 }
+
+TEST_CASE("A convolution whose weight has another rank than its input has no shape, and is no crash") {
+  const Model flat = parse(
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8] x) => (float[] y) <float[1,8,1,1] w = "
+      "{1, 1, 1, 1, 1, 1, 1, 1}> { z = Conv(x, w) t = ConvTranspose(x, w) y = Add(z, t) }");
+  CHECK_FALSE(flat.main().type("z").shape);
+  CHECK_FALSE(flat.main().type("t").shape);
+  const Model fits = parse(
+      "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,2,2] x) => (float[] y) <float[1,8,1,1] w = "
+      "{1, 1, 1, 1, 1, 1, 1, 1}> { z = Conv(x, w) y = Relu(z) }");
+  CHECK(dims_of(fits, "z") == Dims{1, 1, 2, 2});
+}
