@@ -22,18 +22,6 @@ constexpr std::size_t kRowsAtOnce = 64;   // output channels that are solved tog
 constexpr double kSolveFlops = 2e11;      // for one masked system
 constexpr std::uint64_t kSolveBytes = std::uint64_t{512} << 20;
 
-// Moments about the mean: with a bias that takes care of the mean, only these count.
-Doubles centered_gram(const Gram& gram, std::size_t group, bool centered) {
-  const auto raw = gram.xx_of(group), x = gram.x_of(group);
-  Doubles out(raw.begin(), raw.end());
-  if (!centered) return out;
-  const std::size_t k = x.size();
-  const auto rows = static_cast<double>(gram.rows);
-  for (std::size_t i = 0; i < k; ++i)
-    for (std::size_t j = 0; j < k; ++j) out[i * k + j] -= x[i] * x[j] / rows;
-  return out;
-}
-
 // What the layer misses, as moments with its input: sum (y - W0 x - b0) x' for the channels of a group.
 Doubles residual_moments(const Gram& gram, const Doubles& xx, const LinearWeights& now, std::size_t group,
                          bool centered) {
@@ -102,7 +90,8 @@ Doubles solve_on_support(const Doubles& a, double ridge, std::size_t k, Doubles 
 bool fit_group(const Gram& gram, const LinearWeights& now, const std::vector<bool>& support, double ridge,
                bool can_shift, std::size_t group, unsigned jobs, Doubles& out) {
   const std::size_t k = gram.shape.length, outputs = gram.shape.outputs_per_group(), first = group * outputs * k;
-  Doubles a = centered_gram(gram, group, can_shift);
+  const auto raw = gram.xx_of(group);
+  Doubles a = can_shift ? gram.centered_xx(group) : Doubles(raw.begin(), raw.end());
   double trace = 0;
   for (std::size_t i = 0; i < k; ++i) trace += a[i * (k + 1)];
   if (!(trace > 0)) return std::isfinite(trace);  // it reads constants: only the bias tells

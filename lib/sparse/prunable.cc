@@ -73,7 +73,12 @@ RowView rows_of(const Node& node, std::size_t slot, const Dims& dims) {
   };
   if (node.is("Conv") || node.is("DeformConv"))
     return {static_cast<std::size_t>(dims[0]), product(std::span(dims).subspan(1)), 1};
-  if (node.is("ConvTranspose")) return along(0);
+  if (node.is("ConvTranspose")) {
+    const std::int64_t groups = node.attr_int("group", 1);
+    if (groups < 1 || dims[0] % groups != 0) return along(0);
+    return {static_cast<std::size_t>(groups), static_cast<std::size_t>(dims[0] / groups),
+            product(std::span(dims).subspan(1))};
+  }
   if (node.is("Gemm")) {
     const bool transposed = node.attr_int(slot == 0 ? "transA" : "transB", 0) != 0;
     return along((slot == 0) == transposed ? last - 1 : last);

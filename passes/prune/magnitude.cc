@@ -71,7 +71,7 @@ class PruneMagnitude final : public Pass {
               {"lamp", Scope::lamp}},
              "reach the sparsity in every tensor, or over all of them by one common threshold: of magnitudes, of those "
              "over the norm of their tensor, or of LAMP scores")
-        .add("threshold", &Options::threshold, "instead of a share: weights with |w| below this become zero", {0, {}})
+        .add("threshold", &Options::threshold, "instead of sparsity: weights with |w| below this become zero", {0, {}})
         .add("mask", &Options::mask,
              "file .npz of weight name -> array of the same shape with 0 where the weight is to become zero; weights "
              "without a mask stay")
@@ -97,8 +97,12 @@ class PruneMagnitude final : public Pass {
     if (options_.threshold && (pooled || pattern || options_.criterion == Criterion::random))
       return fail(Code::usage, "threshold= goes with criterion=magnitude scope=local and without pattern=");
     if (pattern && pooled) return fail(Code::usage, "pattern= is reached in every row: scope= has no meaning with it");
-    if (!options_.mask.empty() && (pooled || pattern || options_.threshold))
-      return fail(Code::usage, "mask= says itself what goes: no pattern=, scope= or threshold= beside it");
+    const bool shares = std::ranges::any_of(options_.target.layers.items, &LayerShares::Item::share);
+    if (!options_.mask.empty() &&
+        (pooled || pattern || shares || options_.threshold || options_.criterion == Criterion::random))
+      return fail(
+          Code::usage,
+          "mask= says itself what goes: no pattern=, scope=, threshold=, criterion= or share of a layer beside it");
     if (options_.criterion == Criterion::random &&
         (options_.scope == Scope::lamp || options_.scope == Scope::normalized))
       return fail(Code::usage, "scope=lamp and scope=normalized are of magnitudes, not of criterion=random");
@@ -230,7 +234,7 @@ class PruneMagnitude final : public Pass {
     if (options_.target.pattern.given() && !job.share) {
       by_pattern(*out.scores, job.weight.rows);
     } else if (options_.threshold && !job.share) {
-      zero_below(out.tensor, {.key = std::bit_cast<std::uint64_t>(*options_.threshold), .wide = true});
+      zero_below(out.tensor, {.key = std::bit_cast<std::uint64_t>(std::abs(*options_.threshold)), .wide = true});
     } else if (common && !job.share) {
       zero_below(out.scored(), *common);  // ties are shared out in order
     } else {

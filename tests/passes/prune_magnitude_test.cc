@@ -347,6 +347,11 @@ TEST_CASE("prune-magnitude keeps N of M along the axis that is summed over") {
                   HEAD
                   "g (float[1,2,3] x) => (float[1,3,3] y) <float[2,3,1] W = {0, 0, 3, -3, -2, 0}> "
                   "{ y = ConvTranspose(x, W) }");
+  // Of its group: here each output sums over one.
+  require_untouched(HEAD
+                    "g (float[1,2,3] x) => (float[1,2,3] y) <float[2,1,1] W = {1, 2}> "
+                    "{ y = ConvTranspose<group = 2>(x, W) }",
+                    prune("pattern=1:2"));
 }
 
 TEST_CASE("prune-magnitude leaves a weight whose readers disagree about a row of N:M") {
@@ -364,6 +369,8 @@ TEST_CASE("prune-magnitude threshold= zeroes what is below a value") {
                   HEAD "g (float[n,1] x) => (float[n,4] y) <float[1,4] W = {0.5, 0, 0.51, -2}> { y = MatMul(x, W) }");
   require_untouched(HEAD "g (float[n,1] x) => (float[n,2] y) <float[1,2] W = {0.5, -0.49}> { y = MatMul(x, W) }",
                     prune("threshold=0"));
+  require_untouched(HEAD "g (float[n,1] x) => (float[n,2] y) <float[1,2] W = {0.5, -0.49}> { y = MatMul(x, W) }",
+                    prune("threshold=-0.0"));
 }
 
 TEST_CASE("prune-magnitude compares tensors by their norm or by LAMP scores") {
@@ -438,7 +445,8 @@ TEST_CASE("prune-magnitude takes masks from a file") {
   CHECK(contains(fails(option), "is [4], the weight [2, 2]"));
   CHECK(contains(fails("mask=\"/nowhere/m.npz\""), "m.npz"));
   for (const char* bad : {"threshold=1 scope=lamp", "pattern=2:4 scope=global", "criterion=random scope=lamp",
-                          "threshold=1 pattern=2:4", "pattern=4:2", "layers=[Conv]", "layers=[\"Conv=2\"]"})
+                          "threshold=1 pattern=2:4", "mask=m.npz criterion=random", "mask=m.npz layers=[\"Conv=0.5\"]",
+                          "pattern=4:2", "layers=[Conv]", "layers=[\"Conv=2\"]"})
     CHECK_FALSE(fails(bad).empty());
 }
 
