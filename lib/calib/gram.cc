@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "num/linalg.h"
 
@@ -56,19 +57,28 @@ std::span<const double> Gram::x_of(std::size_t group) const {
   return std::span(x).subspan(group * shape.length, shape.length);
 }
 
-std::vector<double> Gram::centered_xx(std::size_t group) const {
+std::vector<double> Gram::xx_copy(std::size_t group, bool centered) const {
   const auto raw = xx_of(group), mean = x_of(group);
   std::vector<double> out(raw.begin(), raw.end());
   const std::size_t k = mean.size();
-  for (std::size_t i = 0; i < k; ++i)
+  for (std::size_t i = 0; centered && i < k; ++i)
     for (std::size_t j = 0; j < k; ++j) out[i * k + j] -= mean[i] * mean[j] / static_cast<double>(rows);
   return out;
 }
-std::vector<double> Gram::centered_yx(std::size_t channel) const {
+std::vector<double> Gram::yx_copy(std::size_t channel, bool centered) const {
   const auto raw = yx_of(channel), mean = x_of(channel / shape.outputs_per_group());
   std::vector<double> out(raw.begin(), raw.end());
-  for (std::size_t k = 0; k < out.size(); ++k) out[k] -= y[channel] * mean[k] / static_cast<double>(rows);
+  for (std::size_t k = 0; centered && k < out.size(); ++k) out[k] -= y[channel] * mean[k] / static_cast<double>(rows);
   return out;
+}
+std::vector<double> Gram::mean_bias(std::span<const double> weight) const {
+  std::vector<double> bias;
+  for (std::size_t c = 0; c < shape.outputs; ++c) {
+    const auto mean = x_of(c / shape.outputs_per_group());
+    const auto row = weight.subspan(c * shape.length, shape.length);
+    bias.push_back((y[c] - std::inner_product(mean.begin(), mean.end(), row.begin(), 0.0)) / static_cast<double>(rows));
+  }
+  return bias;
 }
 
 std::uint64_t gram_bytes(const PatchShape& shape) {

@@ -26,9 +26,12 @@ struct Gram {
   std::span<const double> xx_of(std::size_t group) const;
   std::span<const double> yx_of(std::size_t channel) const;
   std::span<const double> x_of(std::size_t group) const;
-  // Moments about the mean: with a bias that takes care of the mean, only these count. Of one group, of one channel.
-  std::vector<double> centered_xx(std::size_t group) const;
-  std::vector<double> centered_yx(std::size_t channel) const;
+  // A copy of the moments of one group, of one channel; `centered`: about the means, for with a bias that takes care of
+  // the mean only these count.
+  std::vector<double> xx_copy(std::size_t group, bool centered) const;
+  std::vector<double> yx_copy(std::size_t channel, bool centered) const;
+  // The biases with which the mean error of weight x + bias over the rows is zero; `weight` is [outputs, length].
+  std::vector<double> mean_bias(std::span<const double> weight) const;
 };
 std::uint64_t gram_bytes(const PatchShape& shape);
 

@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -30,6 +34,28 @@ OrReason<ChannelLayout> layout_of(const Node& node, const Dims& dims) {
   }
   if (layout.rows == 0 || layout.cols == 0) return no("its weights are empty");
   return layout;
+}
+
+// Attributes that do not fit the kernel; the checker may not have seen them.
+std::string geometry_refusal(const Node& node, const Dims& dims) {
+  if (!node.is("Conv")) return {};
+  const std::size_t axes = dims.size() - 2;
+  const auto fits = [&](std::string_view key, std::size_t count, std::int64_t least) {
+    const auto values = node.attr_ints(key, std::vector<std::int64_t>(count, 1));
+    return values.size() == count && std::ranges::all_of(values, [&](std::int64_t v) { return v >= least; });
+  };
+  if (!fits("strides", axes, 1) || !fits("dilations", axes, 1) || !fits("pads", 2 * axes, 0))
+    return "its strides, dilations or pads do not fit its kernel";
+  const auto kernel = node.attr_ints("kernel_shape", std::vector<std::int64_t>(dims.begin() + 2, dims.end()));
+  return std::ranges::equal(kernel, std::span(dims).subspan(2)) ? "" : "its kernel_shape is not that of its weight";
+}
+
+// A matrix [rows, cols] as [cols, rows].
+Doubles transposed(const Doubles& values, std::size_t rows, std::size_t cols) {
+  Doubles out(values.size());
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < cols; ++c) out[c * rows + r] = values[r * cols + c];
+  return out;
 }
 
 // A bias that is one number per output channel, or one number.
@@ -84,6 +110,36 @@ OrReason<Linear> describe_linear(const Node& node, const Node& add) {
     if (!is_channel_bias(bias->second, linear.layout.outputs())) return no("its bias is not one number per channel");
   }
   return linear;
+}
+
+OrReason<Linear> changeable_linear(const Node& node) {
+  if (!is_linear(node) || node.is("ConvTranspose")) return no("only Conv, Gemm and MatMul are looked at");
+  if (node.is("Gemm") && node.attr_int("transA", 0) != 0) return no("transA");
+  if (!node.graph().is_constant(node.input(1))) return no(not_constant_reason(node, 1));
+  const Use use{node, 1, false};
+  if (std::string reason = foreign_reader(node.graph(), node.input(1), std::span(&use, 1)); !reason.empty())
+    return no(std::move(reason));
+  auto linear = describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
+  // The Add behind a MatMul may be no bias.
+  if (!linear && node.is("MatMul")) linear = describe_linear(node, {});
+  if (!linear) return linear;
+  if (linear->alpha == 0 || !std::isfinite(linear->alpha)) return no("its alpha is 0");
+  if (std::string reason = geometry_refusal(node, linear->dims); !reason.empty()) return no(std::move(reason));
+  return linear;
+}
+
+Result<Doubles> read_weight_rows(const Linear& linear) {
+  OP_LET(const auto tensor, linear.node.graph().constant(linear.node.input(1)));
+  OP_LET(const Doubles values, to_doubles(tensor->view()));
+  Doubles rows = linear.layout.rows_are_outputs ? values : transposed(values, linear.layout.rows, linear.layout.cols);
+  for (double& value : rows) value *= linear.alpha;
+  return rows;
+}
+
+Result<std::optional<Tensor>> weight_of_rows(const Linear& linear, Doubles rows) {
+  for (double& value : rows) value /= linear.alpha;
+  if (!linear.layout.rows_are_outputs) rows = transposed(rows, linear.layout.cols, linear.layout.rows);
+  return from_doubles(rows, linear.dtype, linear.dims);
 }
 
 OrReason<Linear> with_shift(const Node& add) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,15 @@ Node add_after(const Node& matmul);
 // `node` is a Conv, ConvTranspose, Gemm or MatMul, `add` the Add of its bias. Weight and bias must be float constants,
 // the bias one number per output channel or one number.
 OrReason<Linear> describe_linear(const Node& node, const Node& add);
+
+// A Conv, Gemm or MatMul whose weight and bias can be changed: it alone reads the weight, and its attributes fit it.
+// The Add behind a MatMul counts where it adds a bias.
+OrReason<Linear> changeable_linear(const Node& node);
+
+// The weight of a Conv, Gemm or MatMul as rows [outputs, length], alpha included, and back: nullopt when a number does
+// not fit the weight's type. Errors: io.
+Result<std::vector<double>> read_weight_rows(const Linear& linear);
+Result<std::optional<Tensor>> weight_of_rows(const Linear& linear, std::vector<double> rows);
 
 // The Conv, ConvTranspose or Gemm whose only reader is `add`, which adds a constant, one number per output channel (or
 // one): exporters of TensorFlow models leave biases there.

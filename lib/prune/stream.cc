@@ -10,18 +10,15 @@
 
 #include "base/interrupt.h"
 #include "calib/channel_mean.h"
-#include "calib/rows.h"
-#include "ir/extract.h"
+#include "calib/levels.h"
 #include "ir/rewriter.h"
 #include "pass/linear.h"
 #include "prune/residual_blocks.h"
-#include "repair/reconstruct.h"
+#include "repair/refit.h"
 #include "repair/repair_layers.h"
 
 namespace onnxpress {
 namespace {
-
-constexpr std::uint64_t kRowBytes = std::uint64_t{1} << 30;  // of rows without --memory-limit
 
 // Which value of the original stands for which value of the model.
 class Targets {
@@ -88,9 +85,11 @@ class StreamRepair {
  public:
   StreamRepair(Model& model, const Model& original, std::span<const RemovedBlock> removed, PassContext& context,
                const RepairOptions& options)
-      : model_(model), original_(original), targets_(model, original, removed), context_(context), options_(options) {
-    budget_ = context.memory_limit == 0 ? kRowBytes : context.memory_limit / 4;
-  }
+      : model_(model),
+        original_(original),
+        targets_(model, original, removed),
+        context_(context),
+        refitter_(context, options, false) {}
 
   Result<bool> run() {
     bool changed = false;
@@ -147,76 +146,33 @@ class StreamRepair {
     layer.regression.high.assign(layer.regression.shape.outputs, bounds->high);
   }
 
-  using Sink = std::unique_ptr<RowsAccumulator>;
-
-  Sink channel_sink(const RepairLayer& layer) const {
-    return std::make_unique<RowsAccumulator>(
-        [axis = layer.axis, positions = static_cast<std::size_t>(options_.positions),
-         seed = context_.seed](const TensorView& value) { return channel_rows(axis, value, positions, seed); });
-  }
-  // Fewer positions where rows of so many would not fit.
-  Sink patch_sink(const RepairLayer& layer, std::size_t samples) const {
-    const PatchShape& shape = layer.regression.shape;
-    const std::uint64_t row = std::max<std::uint64_t>(1, shape.groups * shape.length * sizeof(float) * samples);
-    const auto positions = std::clamp<std::uint64_t>(budget_ / row, 1, static_cast<std::uint64_t>(options_.positions));
-    return std::make_unique<RowsAccumulator>([shape, positions, seed = context_.seed](const TensorView& value) {
-      return patch_rows(shape, value, positions, seed);
-    });
-  }
-
-  static Status collect(const Model& model, const std::vector<std::pair<std::string, RowsAccumulator*>>& wanted,
-                        PassContext& context) {
-    std::vector<Tap> taps;
-    std::vector<std::string> values;
-    for (const auto& [value, sink] : wanted) {
-      taps.push_back({value, sink});
-      values.push_back(value);
-    }
-    return context.activations->collect(extract_prefix(model, values), taps);
-  }
-
   // Layers that read one value.
   Result<bool> refit(std::span<const RepairLayer> layers) {
-    std::vector<Sink> targets, shortcuts, inputs;
-    std::vector<std::pair<std::string, RowsAccumulator*>> of_original, of_model;
+    std::vector<RowsOfLayer> targets, shortcuts, inputs;
+    std::vector<Tap> of_original, of_model;
     for (const RepairLayer& layer : layers) {
-      targets.push_back(channel_sink(layer));
-      of_original.emplace_back(layer.target, targets.back().get());
-      shortcuts.push_back(layer.shortcut.empty() ? nullptr : channel_sink(layer));
-      if (!layer.shortcut.empty()) of_model.emplace_back(layer.shortcut, shortcuts.back().get());
+      targets.push_back(refitter_.output_rows(layer, {}));
+      of_original.push_back({layer.target, targets.back().get()});
+      shortcuts.push_back(layer.shortcut.empty() ? nullptr : refitter_.output_rows(layer, {}));
+      if (!layer.shortcut.empty()) of_model.push_back({layer.shortcut, shortcuts.back().get()});
     }
-    OP_TRY(collect(original_, of_original, context_));
+    OP_TRY(collect_up_to(*context_.activations, original_, of_original));
     for (const RepairLayer& layer : layers) {
-      inputs.push_back(patch_sink(layer, targets.front()->samples().size()));
-      of_model.emplace_back(layer.input, inputs.back().get());
+      inputs.push_back(refitter_.input_rows(layer, targets.front()->samples().size()));
+      of_model.push_back({layer.input, inputs.back().get()});
     }
-    OP_TRY(collect(model_, of_model, context_));
+    OP_TRY(collect_up_to(*context_.activations, model_, of_model));
     Rewriter rewriter(model_.main());
     for (std::size_t i = 0; i < layers.size(); ++i) {
-      RepairLayer layer = layers[i];
-      layer.regression.input = inputs[i].get();
-      layer.regression.target = targets[i].get();
-      layer.regression.shortcut = shortcuts[i].get();
-      layer.regression.seed = context_.seed;
-      OP_TRY(refit(layer, rewriter));
+      OP_TRY(journal(layers[i], refitter_.refit(layers[i], *inputs[i], *targets[i], shortcuts[i].get(), rewriter)));
     }
     return rewriter.commit();
   }
 
-  Status refit(const RepairLayer& layer, Rewriter& rewriter) {
-    OP_LET(const LinearWeights now, read_weights(layer));
-    const auto result = reconstruct(layer.regression, now,
-                                    {.ridge = options_.ridge, .can_shift = layer.can_shift, .jobs = context_.jobs});
-    if (!result && result.error().code != Code::unsupported) return rethrow(result.error(), layer.node.label());
-    std::string trouble = result ? std::string() : result.error().what;
-    if (result && result->change == Reconstruction::Change::none) trouble = "no better on held-out samples";
-    if (trouble.empty()) {
-      const bool weights = result->change == Reconstruction::Change::weights;
-      OP_LET(const bool written, write_weights(layer, result->weights, weights, rewriter));
-      if (!written) trouble = "the new numbers do not fit its type";
-    }
-    if (!trouble.empty()) {
-      context_.skipped(layer.node, "not refitted: " + trouble);
+  Status journal(const RepairLayer& layer, const Result<Reconstruction>& result) {
+    if (!result && result.error().code != Code::unsupported) return std::unexpected(result.error());
+    if (!result) {
+      context_.skipped(layer.node, "not refitted: " + result.error().what);
       return {};
     }
     context_.done(layer.node,
@@ -230,8 +186,7 @@ class StreamRepair {
   const Model& original_;
   Targets targets_;
   PassContext& context_;
-  const RepairOptions& options_;
-  std::uint64_t budget_ = 0;
+  Refitter refitter_;
 };
 
 }  // namespace

@@ -32,16 +32,6 @@ double quadratic(std::span<const std::int32_t> q, std::span<const double> gram) 
   return sum;
 }
 
-std::vector<double> gram_of(const Gram& gram, std::size_t group, bool centered) {
-  const auto raw = gram.xx_of(group);
-  return centered ? gram.centered_xx(group) : std::vector<double>(raw.begin(), raw.end());
-}
-
-std::vector<double> target_of(const Gram& gram, std::size_t channel, bool centered) {
-  const auto raw = gram.yx_of(channel);
-  return centered ? gram.centered_yx(channel) : std::vector<double>(raw.begin(), raw.end());
-}
-
 RoundingLimits limits_of(const QuantizedLayer& layer, const LayerNumbers& numbers, std::size_t channel,
                          const RoundLayerSettings& settings) {
   RoundingLimits limits{.codes = numbers.range, .max_move = settings.max_move, .pairs = numbers.pairs};
@@ -58,11 +48,11 @@ Result<LayerNumbers> rounded(const QuantizedLayer& layer, const LayerNumbers& nu
   if (layer.can_shift()) out.bias = fitted_bias(numbers, gram);
   const std::size_t k = layer.shape.length, per_group = layer.shape.outputs_per_group();
   for (std::size_t group = 0; group < layer.shape.groups; ++group) {
-    OP_LET(const RoundingSolver solver, RoundingSolver::make(gram_of(gram, group, layer.can_shift()), k, damping));
+    OP_LET(const RoundingSolver solver, RoundingSolver::make(gram.xx_copy(group, layer.can_shift()), k, damping));
     OP_TRY(parallel_for(per_group, settings.jobs, [&](std::size_t i) -> Status {
       const std::size_t channel = group * per_group + i;
       const RoundedChannel result =
-          solver.solve(std::span(numbers.weight).subspan(channel * k, k), target_of(gram, channel, layer.can_shift()),
+          solver.solve(std::span(numbers.weight).subspan(channel * k, k), gram.yx_copy(channel, layer.can_shift()),
                        numbers.scales[channel], limits_of(layer, out, channel, settings), effort);
       std::ranges::copy(result.codes, out.codes.begin() + static_cast<std::ptrdiff_t>(channel * k));
       out.scales[channel] = result.scale;

@@ -90,8 +90,7 @@ Doubles solve_on_support(const Doubles& a, double ridge, std::size_t k, Doubles 
 bool fit_group(const Gram& gram, const LinearWeights& now, const std::vector<bool>& support, double ridge,
                bool can_shift, std::size_t group, unsigned jobs, Doubles& out) {
   const std::size_t k = gram.shape.length, outputs = gram.shape.outputs_per_group(), first = group * outputs * k;
-  const auto raw = gram.xx_of(group);
-  Doubles a = can_shift ? gram.centered_xx(group) : Doubles(raw.begin(), raw.end());
+  Doubles a = gram.xx_copy(group, can_shift);
   double trace = 0;
   for (std::size_t i = 0; i < k; ++i) trace += a[i * (k + 1)];
   if (!(trace > 0)) return std::isfinite(trace);  // it reads constants: only the bias tells
@@ -119,17 +118,6 @@ bool fit_group(const Gram& gram, const LinearWeights& now, const std::vector<boo
   return parallel_for(chunks, jobs, solve).has_value();
 }
 
-// The biases with which the mean error over the rows is zero.
-Doubles mean_bias(const Gram& gram, const Doubles& weight) {
-  const std::size_t k = gram.shape.length;
-  Doubles bias;
-  for (std::size_t c = 0; c < gram.shape.outputs; ++c) {
-    const auto x = gram.x_of(c / gram.shape.outputs_per_group());
-    bias.push_back((gram.y[c] - dot(std::span(weight).subspan(c * k, k), x)) / static_cast<double>(gram.rows));
-  }
-  return bias;
-}
-
 std::vector<bool> support_of(const LinearWeights& now, bool keep_zeros) {
   std::vector<bool> support;
   if (keep_zeros)
@@ -154,7 +142,7 @@ class Fitter {
       return best;
     }
     if (settings_.can_shift) {
-      const LinearWeights shifted{now_.weight, mean_bias(part, now_.weight)};
+      const LinearWeights shifted{now_.weight, part.mean_bias(now_.weight)};
       take(best, Reconstruction::Change::bias, 0, judge(shifted));
     }
     std::vector<double> ridges(kRidges.begin(), kRidges.end());
@@ -172,7 +160,7 @@ class Fitter {
     const int steps = trial == nullptr || !rows_.clips() ? 0 : clip_steps(part, *trial, best);
     Gram all = moments(rows_, plain, fitted, rows_.count(), true, settings_.jobs);
     all.add(part);
-    best.weights = best.change == Reconstruction::Change::bias ? LinearWeights{now_.weight, mean_bias(all, now_.weight)}
+    best.weights = best.change == Reconstruction::Change::bias ? LinearWeights{now_.weight, all.mean_bias(now_.weight)}
                                                                : final_fit(std::move(all), best.ridge, steps);
     return best;
   }
@@ -232,7 +220,7 @@ std::optional<LinearWeights> ridge_fit(const Gram& gram, const LinearWeights& no
   LinearWeights out = now;
   for (std::size_t group = 0; group < gram.shape.groups; ++group)
     if (!fit_group(gram, now, support, ridge, can_shift, group, jobs, out.weight)) return std::nullopt;
-  if (can_shift) out.bias = mean_bias(gram, out.weight);
+  if (can_shift) out.bias = gram.mean_bias(out.weight);
   const auto finite = [](double v) { return std::isfinite(v); };
   if (!std::ranges::all_of(out.weight, finite) || !std::ranges::all_of(out.bias, finite)) return std::nullopt;
   return out;

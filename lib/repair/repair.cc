@@ -4,15 +4,13 @@
 #include <cmath>
 #include <memory>
 
-#include "ir/extract.h"
+#include "calib/levels.h"
 #include "repair/compensate.h"
+#include "repair/refit.h"
 #include "repair/repair_layers.h"
 
 namespace onnxpress {
 namespace {
-
-constexpr std::uint64_t kRowBytes = std::uint64_t{1} << 30;  // of rows without --memory-limit
-constexpr std::uint64_t kSumBytes = std::uint64_t{4} << 30;  // of one layer's sums without it
 
 // Squared error over power of an output, on the samples that are held out.
 class HeldOutError : public PairAccumulator {
@@ -78,9 +76,11 @@ Result<std::optional<double>> output_error(const Model& original, const Model& m
 class Repair {
  public:
   Repair(Model& model, const Model& original, bool keep_zeros, PassContext& context, const RepairOptions& options)
-      : model_(model), original_(original), keep_zeros_(keep_zeros), context_(context), options_(options) {
-    budget_ = context.memory_limit == 0 ? kRowBytes : context.memory_limit / 4;
-  }
+      : model_(model),
+        original_(original),
+        context_(context),
+        options_(options),
+        refitter_(context, options, keep_zeros) {}
 
   Result<bool> run(std::vector<std::vector<RepairLayer>> levels) {
     for (const auto& level : levels) layers_ += level.size();
@@ -98,7 +98,7 @@ class Repair {
       std::uint64_t bytes = 0;
       for (last = first; last < levels.size(); ++last) {
         for (const RepairLayer& layer : levels[last]) bytes += target_bytes(layer);
-        if (last > first && (samples_ == 0 || bytes > budget_)) break;
+        if (last > first && (samples_ == 0 || bytes > refitter_.budget())) break;
       }
       OP_LET(Targets targets, collect_targets(std::span(levels).subspan(first, last - first)));
       std::size_t next = 0;
@@ -113,84 +113,56 @@ class Repair {
   }
 
  private:
-  using Targets = std::vector<std::unique_ptr<RowsAccumulator>>;
+  using Targets = std::vector<RowsOfLayer>;
 
   std::uint64_t target_bytes(const RepairLayer& layer) const {
-    return samples_ * positions() * layer.regression.shape.outputs * sizeof(float);
-  }
-  std::size_t positions() const { return static_cast<std::size_t>(options_.positions); }
-
-  // Few positions where many rows would not fit.
-  std::size_t input_positions(const RepairLayer& layer) const {
-    const std::uint64_t row = layer.regression.shape.groups * layer.regression.shape.length * sizeof(float);
-    const std::uint64_t fit = budget_ / std::max<std::uint64_t>(1, samples_ * row);
-    return static_cast<std::size_t>(std::clamp<std::uint64_t>(fit, 1, positions()));
+    return samples_ * refitter_.positions() * layer.regression.shape.outputs * sizeof(float);
   }
   std::uint64_t input_bytes(const RepairLayer& layer) const {
     const PatchShape& shape = layer.regression.shape;
-    return samples_ * input_positions(layer) * shape.groups * shape.length * sizeof(float) + target_bytes(layer);
-  }
-
-  std::unique_ptr<RowsAccumulator> channel_sink(const RepairLayer& layer, const Indices& channels) const {
-    return std::make_unique<RowsAccumulator>(
-        [axis = layer.axis, channels, positions = positions(), seed = context_.seed](const TensorView& value) {
-          return channel_rows(axis, value, positions, seed, channels);
-        });
+    return samples_ * refitter_.input_positions(layer, samples_) * shape.groups * shape.length * sizeof(float) +
+           target_bytes(layer);
   }
 
   // One for each layer of the levels, in their order.
   Result<Targets> collect_targets(std::span<const std::vector<RepairLayer>> levels) {
     Targets targets;
     std::vector<Tap> taps;
-    std::vector<std::string> values;
     for (const auto& level : levels)
       for (const RepairLayer& layer : level) {
-        targets.push_back(channel_sink(layer, layer.channels));
+        targets.push_back(refitter_.output_rows(layer, layer.channels));
         taps.push_back({layer.target, targets.back().get()});
-        values.push_back(layer.target);
       }
-    OP_TRY(context_.activations->collect(extract_prefix(original_, values), taps));
+    OP_TRY(collect_up_to(*context_.activations, original_, taps));
     for (const auto& target : targets) samples_ = std::max<std::uint64_t>(samples_, target->samples().size());
     return targets;
   }
 
-  Status refit_level(std::span<RepairLayer> level, std::span<std::unique_ptr<RowsAccumulator>> targets) {
+  Status refit_level(std::span<RepairLayer> level, std::span<RowsOfLayer> targets) {
     for (std::size_t begin = 0, end = 0; begin < level.size(); begin = end) {
       std::uint64_t bytes = 0;
       for (end = begin; end < level.size(); ++end) {
         bytes += input_bytes(level[end]);
-        if (bytes > budget_ && end > begin) break;
+        if (bytes > refitter_.budget() && end > begin) break;
       }
       OP_TRY(refit_group(level.subspan(begin, end - begin), targets.subspan(begin, end - begin)));
     }
     return {};
   }
 
-  Status refit_group(std::span<RepairLayer> group, std::span<std::unique_ptr<RowsAccumulator>> targets) {
+  Status refit_group(std::span<RepairLayer> group, std::span<RowsOfLayer> targets) {
     Targets inputs, shortcuts;
     std::vector<Tap> taps;
-    std::vector<std::string> values;
     for (const RepairLayer& layer : group) {
-      const auto cut = [shape = layer.regression.shape, normalizes = layer.normalizes,
-                        positions = input_positions(layer), seed = context_.seed](const TensorView& value) {
-        return normalizes ? channel_rows(1, value, positions, seed) : patch_rows(shape, value, positions, seed);
-      };
-      inputs.push_back(std::make_unique<RowsAccumulator>(cut));
+      inputs.push_back(refitter_.input_rows(layer, samples_));
       taps.push_back({layer.input, inputs.back().get()});
-      values.push_back(layer.input);
-      shortcuts.push_back(layer.shortcut.empty() ? nullptr : channel_sink(layer, {}));
-      if (layer.shortcut.empty()) continue;
-      taps.push_back({layer.shortcut, shortcuts.back().get()});
-      values.push_back(layer.shortcut);
+      shortcuts.push_back(layer.shortcut.empty() ? nullptr : refitter_.output_rows(layer, {}));
+      if (!layer.shortcut.empty()) taps.push_back({layer.shortcut, shortcuts.back().get()});
     }
-    OP_TRY(context_.activations->collect(extract_prefix(model_, values), taps));
+    OP_TRY(collect_up_to(*context_.activations, model_, taps));
     Rewriter rewriter(model_.main());
     for (std::size_t i = 0; i < group.size(); ++i) {
-      group[i].regression.input = inputs[i].get();
-      group[i].regression.target = targets[i].get();
-      group[i].regression.shortcut = shortcuts[i].get();
-      group[i].regression.seed = context_.seed;
-      OP_TRY(refit(group[i], rewriter));
+      OP_TRY(note(group[i], refitter_.refit(group[i], *inputs[i], *targets[i], shortcuts[i].get(), rewriter)));
       targets[i].reset();
       inputs[i].reset();
     }
@@ -198,41 +170,13 @@ class Repair {
     return {};
   }
 
-  Status refit(const RepairLayer& layer, Rewriter& rewriter) {
-    // Sums, their centered copy and the factor.
-    const std::uint64_t sums = 3 * gram_bytes(layer.regression.shape);
-    if (sums > (context_.memory_limit == 0 ? kSumBytes : context_.memory_limit)) {
-      context_.skipped(layer.node, fmt::format("not refitted: sums over its {} inputs would take {} MB",
-                                               layer.regression.shape.length, sums >> 20));
-      return {};
-    }
-    OP_LET(const LinearWeights now, read_weights(layer));
-    const auto result = reconstruct(layer.regression, now,
-                                    {.ridge = options_.ridge,
-                                     .keep_zeros = keep_zeros_ && !layer.normalizes,
-                                     .can_shift = layer.can_shift,
-                                     .jobs = context_.jobs});
-    if (!result && result.error().code == Code::unsupported) {
+  Status note(const RepairLayer& layer, const Result<Reconstruction>& result) {
+    if (!result && result.error().code != Code::unsupported) return std::unexpected(result.error());
+    if (!result) {
       context_.skipped(layer.node, "not refitted: " + result.error().what);
       return {};
     }
-    if (!result) return rethrow(result.error(), "node '" + layer.node.label() + "'");
     const bool weights = result->change == Reconstruction::Change::weights;
-    if (result->change == Reconstruction::Change::exact) {
-      context_.skipped(layer.node, "not refitted: its output is the original's as it is");
-      return {};
-    }
-    if (result->change == Reconstruction::Change::none) {
-      context_.skipped(layer.node, fmt::format("not refitted: on held-out samples nothing does better than its output "
-                                               "error of {:.2g} %",
-                                               100 * result->error_before));
-      return {};
-    }
-    OP_LET(const bool written, write_weights(layer, result->weights, weights, rewriter));
-    if (!written) {
-      context_.skipped(layer.node, "not refitted: the new numbers do not fit its type");
-      return {};
-    }
     if (weights && result->rows < 2 * layer.regression.shape.length) {
       if (starved_ == 0) first_starved_ = layer.node.label();
       ++starved_;
@@ -273,10 +217,10 @@ class Repair {
 
   Model& model_;
   const Model& original_;
-  bool keep_zeros_;
   PassContext& context_;
   const RepairOptions& options_;
-  std::uint64_t budget_ = 0, samples_ = 0;
+  Refitter refitter_;
+  std::uint64_t samples_ = 0;
   std::size_t layers_ = 0, starved_ = 0;
   std::string first_starved_;
   std::vector<std::pair<Node, std::string>> done_;

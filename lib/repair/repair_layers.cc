@@ -11,7 +11,6 @@
 
 #include "calib/channel_mean.h"
 #include "ir/edit.h"
-#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -66,25 +65,6 @@ Result<Affine> affine_of(const Node& norm) {
     out.offset.push_back(shift[c] - out.mean[c] * out.scale[c]);
   }
   return out;
-}
-
-// [outputs, length] from the tensor's own order, or back.
-Doubles reordered(const Doubles& values, const ChannelLayout& layout, bool to_rows) {
-  if (layout.rows_are_outputs) return values;
-  Doubles out(values.size());
-  for (std::size_t i = 0; i < layout.rows; ++i)
-    for (std::size_t o = 0; o < layout.cols; ++o) {
-      const std::size_t tensor = i * layout.cols + o, row = o * layout.rows + i;
-      (to_rows ? out[row] : out[tensor]) = values[to_rows ? tensor : row];
-    }
-  return out;
-}
-
-Result<Doubles> weight_rows(const Linear& linear) {
-  OP_LET(Doubles values, constant_doubles(linear.node, 1));
-  values = reordered(values, linear.layout, true);
-  for (double& value : values) value *= linear.alpha;
-  return values;
 }
 
 // Finds the layers, front to back, by what is known of the values so far.
@@ -177,8 +157,8 @@ class Finder {
     if (!a || !b || node.is("ConvTranspose")) return true;
     const std::size_t length = a->layout.outputs() == 0 ? 0 : now->size() / a->layout.outputs();
     if (length * b->layout.outputs() != then->size()) return true;
-    OP_LET(const Doubles left, weight_rows(*a));
-    OP_LET(const Doubles all, weight_rows(*b));
+    OP_LET(const Doubles left, read_weight_rows(*a));
+    OP_LET(const Doubles all, read_weight_rows(*b));
     const auto channels = left_of(node.output(0));
     if (!channels || channels->size() != a->layout.outputs()) return true;
     for (std::size_t c = 0; c < channels->size(); ++c)
@@ -319,14 +299,9 @@ Node counterpart(const Node& node, const Model& original) {
 
 OrReason<RepairLayer> changeable_layer(const Node& node, bool keep_size) {
   if (node.is("ConvTranspose")) return no("ConvTranspose is not refitted");
-  if (node.is("Gemm") && node.attr_int("transA", 0) != 0) return no("transA");
-  const Use reader{node, 1, false};
-  if (const std::string reason = foreign_reader(node.graph(), node.input(1), std::span(&reader, 1)); !reason.empty())
-    return no(reason);
-  OrReason<Linear> linear = describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
-  if (!linear && node.is("MatMul")) linear = describe_linear(node, {});
+  const OrReason<Linear> linear = changeable_linear(node);
   if (!linear) return no(linear.error());
-  if (linear->alpha == 0 || linear->beta == 0) return no("its alpha or beta is 0");
+  if (linear->beta == 0) return no("its beta is 0");
   RepairLayer layer{.node = node, .linear = *linear};
   layer.regression.shape = patch_shape(node, linear->dims);
   const auto use = only_use(node.graph(), linear->last().output(0));
@@ -350,7 +325,7 @@ Result<LinearWeights> read_weights(const RepairLayer& layer) {
     OP_LET(Affine affine, affine_of(layer.node));
     return LinearWeights{std::move(affine.scale), std::move(affine.offset)};
   }
-  OP_LET(out.weight, weight_rows(layer.linear));
+  OP_LET(out.weight, read_weight_rows(layer.linear));
   OP_LET(out.bias, read_bias(layer.linear));
   return out;
 }
@@ -391,9 +366,7 @@ Result<bool> write_weights(const RepairLayer& layer, const LinearWeights& weight
   const Linear& linear = layer.linear;
   std::optional<Tensor> weight, bias;
   if (with_weight) {
-    Doubles values = reordered(weights.weight, linear.layout, false);
-    for (double& value : values) value /= linear.alpha;
-    OP_LET(weight, from_doubles(values, linear.dtype, linear.dims));
+    OP_LET(weight, weight_of_rows(linear, weights.weight));
     if (!weight) return false;
   }
   if (layer.can_shift && linear.bias().empty() && layer.norm_behind) {

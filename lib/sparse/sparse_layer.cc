@@ -7,52 +7,14 @@
 #include <unordered_map>
 
 #include "calib/levels.h"
+#include "ir/edit.h"
 #include "num/select.h"
-#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
 
-// Attributes that do not fit the kernel; the checker may not have seen them.
-std::string geometry_refusal(const Node& node, const Dims& dims) {
-  if (!node.is("Conv")) return {};
-  const std::size_t axes = dims.size() - 2;
-  const auto fits = [&](std::string_view key, std::size_t count, std::int64_t least) {
-    const auto values = node.attr_ints(key, std::vector<std::int64_t>(count, 1));
-    return values.size() == count && std::ranges::all_of(values, [&](std::int64_t v) { return v >= least; });
-  };
-  if (!fits("strides", axes, 1) || !fits("dilations", axes, 1) || !fits("pads", 2 * axes, 0))
-    return "its strides, dilations or pads do not fit its kernel";
-  const auto kernel = node.attr_ints("kernel_shape", std::vector<std::int64_t>(dims.begin() + 2, dims.end()));
-  return std::ranges::equal(kernel, std::span(dims).subspan(2)) ? "" : "its kernel_shape is not that of its weight";
-}
-
-// Place in the tensor of element k of a row.
-std::size_t place(const SparseLayer& layer, std::size_t row, std::size_t k) {
-  const bool rows_first = layer.linear.layout.rows_are_outputs;
-  return rows_first ? row * layer.shape.length + k : k * layer.shape.outputs + row;
-}
-
-double alpha_of(const SparseLayer& layer) { return layer.node().is("Gemm") ? layer.linear.alpha : 1; }
-
 bool all_finite(const std::vector<double>& values) {
   return std::ranges::all_of(values, [](double v) { return std::isfinite(v); });
-}
-
-// The constant that `reader` reads at `slot` becomes `value`; others that read it keep theirs.
-void set_constant(const Node& reader, std::size_t slot, Tensor value, Rewriter& rewriter) {
-  const Graph& graph = reader.graph();
-  const std::string name(reader.input(slot));
-  const Use use{reader, slot, false};
-  const Initializer initializer = graph.initializer(name);
-  if (initializer && foreign_reader(graph, name, std::span(&use, 1)).empty()) {
-    rewriter.set_initializer(initializer, std::move(value));
-    return;
-  }
-  const std::string fresh =
-      rewriter.fresh_value(name.empty() ? std::string(reader.output(0)) + "_bias" : name + "_repaired");
-  rewriter.add_initializer(fresh, std::move(value));
-  rewriter.set_input(reader, slot, fresh);
 }
 
 // The bias as it stands in the file so that the node adds `rows.bias`; nullopt when it does not fit the type.
@@ -76,21 +38,11 @@ Result<std::optional<Tensor>> stored_bias(const SparseLayer& layer, const LayerR
 OrReason<SparseLayer> find_sparse_layer(const Node& node) {
   const Graph& graph = node.graph();
   if (graph.kind() != Graph::Kind::main) return no("it is inside a body or function");
-  if (!node.is("Conv") && !node.is("Gemm") && !node.is("MatMul")) return no("only Conv, Gemm and MatMul are looked at");
-  if (node.is("Gemm") && node.attr_int("transA", 0) != 0) return no("transA");
-  if (!graph.is_constant(node.input(1))) return no(not_constant_reason(node, 1));
-  const Use use{node, 1, false};
-  if (const std::string reason = foreign_reader(graph, node.input(1), std::span(&use, 1)); !reason.empty())
-    return no(reason);
   if (graph.is_constant(node.input(0))) return no("its input is constant");
-  auto linear = describe_linear(node, node.is("MatMul") ? add_after(node) : Node());
-  // The Add behind a MatMul may be no bias.
-  if (!linear && node.is("MatMul")) linear = describe_linear(node, {});
+  auto linear = changeable_linear(node);
   if (!linear) return no(linear.error());
-  if (const std::string reason = geometry_refusal(node, linear->dims); !reason.empty()) return no(reason);
   SparseLayer layer{.linear = std::move(*linear), .shape = {}};
   layer.shape = patch_shape(node, layer.linear.dims);
-  if (node.is("Gemm") && (layer.linear.alpha == 0 || !std::isfinite(layer.linear.alpha))) return no("its alpha is 0");
   if (node.is("MatMul"))
     layer.can_shift = static_cast<bool>(layer.linear.bias_node);
   else
@@ -137,14 +89,8 @@ std::vector<std::vector<SparseLayer>> sparse_levels(const Model& model, PassCont
 }
 
 Result<LayerRows> read_rows(const SparseLayer& layer) {
-  const Graph& graph = layer.node().graph();
-  OP_LET(const auto tensor, graph.constant(layer.node().input(1)));
-  OP_LET(const std::vector<double> values, to_doubles(tensor->view()));
   LayerRows rows;
-  rows.weight.resize(values.size());
-  for (std::size_t c = 0; c < layer.shape.outputs; ++c)
-    for (std::size_t k = 0; k < layer.shape.length; ++k)
-      rows.weight[c * layer.shape.length + k] = alpha_of(layer) * values[place(layer, c, k)];
+  OP_LET(rows.weight, read_weight_rows(layer.linear));
   rows.bias.assign(layer.shape.outputs, 0.0);
   if (!layer.node().is("MatMul")) {
     OP_LET(rows.bias, read_bias(layer.linear));
@@ -173,11 +119,7 @@ std::string sparsity_change(const SparseLayer& layer, const LayerRows& before, c
 }
 
 Result<bool> write_rows(const SparseLayer& layer, const LayerRows& old, const LayerRows& rows, Rewriter& rewriter) {
-  std::vector<double> values(rows.weight.size());
-  for (std::size_t c = 0; c < layer.shape.outputs; ++c)
-    for (std::size_t k = 0; k < layer.shape.length; ++k)
-      values[place(layer, c, k)] = rows.weight[c * layer.shape.length + k] / alpha_of(layer);
-  OP_LET(auto weight, from_doubles(values, layer.linear.dtype, layer.linear.dims));
+  OP_LET(auto weight, weight_of_rows(layer.linear, rows.weight));
   if (!weight) return false;
   std::optional<Tensor> bias;
   if (layer.can_shift && rows.bias != old.bias) {
@@ -191,8 +133,8 @@ Result<bool> write_rows(const SparseLayer& layer, const LayerRows& old, const La
   else
     rewriter.set_attribute(layer.node().graph().producer(name), "value", std::move(*weight));
   if (bias)
-    set_constant(layer.linear.bias_node ? layer.linear.bias_node : layer.node(), layer.linear.bias_slot,
-                 std::move(*bias), rewriter);
+    set_constant(rewriter, layer.linear.bias_node ? layer.linear.bias_node : layer.node(), layer.linear.bias_slot,
+                 std::move(*bias), layer.output() + "_bias");
   return true;
 }
 

@@ -31,17 +31,14 @@ struct Problem {
     return std::span(rows.weight).subspan(group * per_group * k, per_group * k);
   }
   Result<SparseSolver> solver(const Gram& gram, std::size_t group, double ridge) const {
-    const auto raw = gram.xx_of(group);
-    return SparseSolver::make(layer.can_shift ? gram.centered_xx(group) : std::vector<double>(raw.begin(), raw.end()),
-                              k, ridge);
+    return SparseSolver::make(gram.xx_copy(group, layer.can_shift), k, ridge);
   }
   // sum y x of the rows of the group. Without a bias to fit, the one there is stays: it is taken off the outputs.
   std::vector<double> targets(const Gram& gram, std::size_t group) const {
     std::vector<double> out;
     const auto x = gram.x_of(group);
     for (std::size_t c = group * per_group; c < (group + 1) * per_group; ++c) {
-      const auto raw = gram.yx_of(c);
-      std::vector<double> row = layer.can_shift ? gram.centered_yx(c) : std::vector<double>(raw.begin(), raw.end());
+      std::vector<double> row = gram.yx_copy(c, layer.can_shift);
       if (!layer.can_shift)
         for (std::size_t i = 0; i < k; ++i) row[i] -= rows.bias[c] * x[i];
       out.insert(out.end(), row.begin(), row.end());
@@ -50,16 +47,18 @@ struct Problem {
   }
 };
 
-// The bias with which the mean error over the rows is zero.
-void fit_bias(LayerRows& rows, const Gram& gram) {
-  const std::size_t k = gram.shape.length, per_group = gram.shape.outputs_per_group();
-  for (std::size_t c = 0; c < gram.shape.outputs; ++c) {
-    const auto x = gram.x_of(c / per_group);
-    const double predicted =
-        std::inner_product(x.begin(), x.end(), rows.weight.begin() + static_cast<std::ptrdiff_t>(c * k), 0.0);
-    rows.bias[c] = (gram.y[c] - predicted) / static_cast<double>(gram.rows);
+// To search a group of channels for a mask: its solver, inverted, and the best dense weights.
+struct Search {
+  SparseSolver solver;
+  std::vector<double> centre;
+  static Result<Search> make(const Problem& problem, const Gram& gram, std::size_t group, double damping) {
+    OP_LET(SparseSolver solver, problem.solver(gram, group, damping));
+    std::vector<double> centre = problem.targets(gram, group);
+    solver.centre(centre, problem.weights_of(group));
+    if (!solver.invert()) return fail(Code::resource, "the second moments of its input cannot be inverted");
+    return Search{std::move(solver), std::move(centre)};
   }
-}
+};
 
 // Weights go row by row, one at a time; how many of each row, what they cost together decides.
 struct Orders {
@@ -90,14 +89,11 @@ Result<Orders> removal_orders(const Problem& problem, const Gram& gram, const Sp
   Orders orders;
   orders.rows.resize(problem.layer.shape.outputs);
   for (std::size_t group = 0; group < problem.layer.shape.groups; ++group) {
-    OP_LET(SparseSolver solver, problem.solver(gram, group, settings.damping));
-    std::vector<double> centre = problem.targets(gram, group);
-    solver.centre(centre, problem.weights_of(group));
-    if (!solver.invert()) return fail(Code::resource, "the second moments of its input cannot be inverted");
+    OP_LET(const Search search, Search::make(problem, gram, group, settings.damping));
     OP_TRY(parallel_for(problem.per_group, settings.jobs, [&](std::size_t r) -> Status {
       const auto row = [&](std::span<const double> all) { return all.subspan(r * problem.k, problem.k); };
       orders.rows[group * problem.per_group + r] =
-          solver.eliminate(row(centre), row(problem.weights_of(group)), settings.pattern);
+          search.solver.eliminate(row(search.centre), row(problem.weights_of(group)), settings.pattern);
       return {};
     }));
   }
@@ -112,13 +108,10 @@ struct Swept {
 Result<Swept> swept(const Problem& problem, const Gram& gram, const SparsePruneSettings& settings) {
   Swept out;
   for (std::size_t group = 0; group < problem.layer.shape.groups; ++group) {
-    OP_LET(SparseSolver solver, problem.solver(gram, group, settings.damping));
-    std::vector<double> centre = problem.targets(gram, group);
-    solver.centre(centre, problem.weights_of(group));
-    if (!solver.invert()) return fail(Code::resource, "the second moments of its input cannot be inverted");
-    out.loss += solver.sweep(centre, problem.weights_of(group), settings.share, settings.pattern,
-                             static_cast<std::size_t>(settings.block), settings.jobs);
-    out.weight.insert(out.weight.end(), centre.begin(), centre.end());
+    OP_LET(Search search, Search::make(problem, gram, group, settings.damping));
+    out.loss += search.solver.sweep(search.centre, problem.weights_of(group), settings.share, settings.pattern,
+                                    static_cast<std::size_t>(settings.block), settings.jobs);
+    out.weight.insert(out.weight.end(), search.centre.begin(), search.centre.end());
   }
   return out;
 }
@@ -129,15 +122,12 @@ Result<std::vector<double>> sweep_losses(const Problem& problem, const Gram& gra
   constexpr std::size_t kEvery = 5;
   std::vector<double> losses(shares.size());
   for (std::size_t group = 0; group < problem.layer.shape.groups; ++group) {
-    OP_LET(SparseSolver solver, problem.solver(gram, group, settings.damping));
-    std::vector<double> centre = problem.targets(gram, group);
-    solver.centre(centre, problem.weights_of(group));
-    if (!solver.invert()) return fail(Code::resource, "the second moments of its input cannot be inverted");
+    OP_LET(const Search search, Search::make(problem, gram, group, settings.damping));
     for (std::size_t i = 0; i < shares.size(); ++i) {
       if (i % kEvery != 0 && i + 1 != shares.size()) continue;
-      std::vector<double> rows = centre;
-      losses[i] += solver.sweep(rows, problem.weights_of(group), shares[i], {},
-                                static_cast<std::size_t>(settings.block), settings.jobs);
+      std::vector<double> rows = search.centre;
+      losses[i] += search.solver.sweep(rows, problem.weights_of(group), shares[i], {},
+                                       static_cast<std::size_t>(settings.block), settings.jobs);
     }
   }
   for (std::size_t i = 0; i < shares.size(); ++i) {
@@ -184,7 +174,7 @@ Result<LayerRows> fitted_rows(const Problem& problem, const std::vector<Mask>& m
       return {};
     }));
   }
-  if (problem.layer.can_shift) fit_bias(out, gram);
+  if (problem.layer.can_shift) out.bias = gram.mean_bias(out.weight);
   return out;
 }
 
@@ -203,12 +193,12 @@ Result<SparsePruneResult> best_rows(const Problem& problem, const std::vector<Ma
   SparsePruneResult result{.rows = problem.rows};
   for (std::size_t i = 0; i < result.rows.weight.size(); ++i)
     if (!masks[i / problem.k][i % problem.k]) result.rows.weight[i] = 0;
-  if (shift) fit_bias(result.rows, fitted);
+  if (shift) result.rows.bias = fitted.mean_bias(result.rows.weight);
   result.error_zeroed = result.error = relative_error(result.rows, judge);
   if (!candidate.empty()) {
     LayerRows trial = problem.rows;
     trial.weight.assign(candidate.begin(), candidate.end());
-    if (shift) fit_bias(trial, fitted);
+    if (shift) trial.bias = fitted.mean_bias(trial.weight);
     if (const double error = relative_error(trial, judge); error < result.error) {
       result.rows = std::move(trial);
       result.error = error;
@@ -233,7 +223,7 @@ Result<SparsePruneResult> best_rows(const Problem& problem, const std::vector<Ma
   if (result.ridge > 0) {
     OP_LET(result.rows, fitted_rows(problem, masks, all, result.ridge, jobs));
   } else if (shift) {
-    fit_bias(result.rows, all);
+    result.rows.bias = all.mean_bias(result.rows.weight);
   }
   return result;
 }
