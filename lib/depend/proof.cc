@@ -9,6 +9,7 @@
 #include "depend/random_run.h"
 #include "depend/remove.h"
 #include "ir/fork.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -27,13 +28,6 @@ bool computes_coarsely(const Graph& graph) {
   });
 }
 
-std::uint64_t constant_bytes(const Model& model) {
-  std::uint64_t bytes = 0;
-  for (const Graph* graph : model.graphs())
-    for (const Initializer& initializer : graph->initializers()) bytes += initializer.bytes();
-  return bytes;
-}
-
 struct Trial {
   bool passed = false;
   std::string reason;
@@ -43,10 +37,8 @@ struct Trial {
 class Prover {
  public:
   Prover(const Model& model, const Graph& graph, const DependencyGraph& dependencies, PassContext& context)
-      : model_(model), dependencies_(dependencies), context_(context) {
-    const std::vector<Graph*>& graphs = model.graphs();
-    scope_ = static_cast<std::size_t>(std::ranges::find(graphs, &graph) - graphs.begin());
-    tolerance_ = std::ranges::any_of(graphs, [](const Graph* scope) { return computes_coarsely(*scope); })
+      : model_(model), graph_(graph), dependencies_(dependencies), context_(context) {
+    tolerance_ = std::ranges::any_of(model.graphs(), [](const Graph* scope) { return computes_coarsely(*scope); })
                      ? kCoarseTolerance
                      : kProofTolerance;
   }
@@ -54,7 +46,7 @@ class Prover {
   // Why nothing can be run; "" when the model as it is runs.
   Result<std::string> start() {
     if (context_.runner == nullptr) return "no engine";
-    const std::uint64_t bytes = constant_bytes(model_);
+    const std::uint64_t bytes = weight_bytes(model_);
     if (context_.memory_limit != 0 && bytes > context_.memory_limit)
       return fmt::format("a copy of the model needs {}, more than the memory limit", human_bytes(bytes));
     auto run = run_randomly(model_, *context_.runner, context_.seed);
@@ -130,7 +122,7 @@ class Prover {
   using Outputs = std::vector<std::vector<Tensor>>;
   Result<Outputs> run_changed(const std::function<Status(Model& copy, Graph& scope)>& change) {
     OP_LET(Model copy, fork_model(model_));
-    OP_TRY(change(copy, *copy.graphs()[scope_]));
+    OP_TRY(change(copy, scope_in(copy, graph_)));
     Outputs outputs;
     for (const RandomRun& original : originals_) {
       OP_LET(outputs.emplace_back(), context_.runner->run(copy, original.inputs));
@@ -166,7 +158,7 @@ class Prover {
   }
 
   const Model& model_;
-  std::size_t scope_ = 0;
+  const Graph& graph_;
   const DependencyGraph& dependencies_;
   PassContext& context_;
   double tolerance_ = kProofTolerance;

@@ -10,6 +10,7 @@
 #include "depend/shape_operand.h"
 #include "ir/declared.h"
 #include "ir/edit.h"
+#include "ir/fork.h"
 #include "ir/rewriters.h"
 
 namespace onnxpress {
@@ -194,11 +195,6 @@ class RemovalPlan {
   std::vector<Clone> clones_;
 };
 
-std::size_t number_of(const Graph& graph) {
-  const std::vector<Graph*>& graphs = graph.model().graphs();
-  return static_cast<std::size_t>(std::ranges::find(graphs, &graph) - graphs.begin());
-}
-
 Status try_plan(Graph& copy, const KeptAxes& kept) {
   OP_TRY(fold_known_sizes(copy));
   copy.model().index();
@@ -211,7 +207,7 @@ Result<bool> remove_units(Model& model, Graph& graph, const KeptAxes& kept, unsi
   if (kept.empty()) return false;
   // Tried on a copy first: what fails must leave no trace, not even sizes that became constants.
   const Model trial = model.clone();
-  OP_TRY(try_plan(*trial.graphs()[number_of(graph)], kept));
+  OP_TRY(try_plan(scope_in(trial, graph), kept));
   OP_TRY(fold_known_sizes(graph));
   model.index();
   RemovalPlan plan(graph, kept);

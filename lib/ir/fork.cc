@@ -2,6 +2,7 @@
 
 #include <onnx/onnx_pb.h>
 
+#include <algorithm>
 #include <map>
 
 #include "ir/walk.h"
@@ -31,6 +32,11 @@ Result<Model> fork_model(const Model& model) {
   });
   OP_TRY(std::move(status));
   return Model(std::move(proto), std::move(store));
+}
+
+Graph& scope_in(const Model& copy, const Graph& graph) {
+  const std::vector<Graph*>& originals = graph.model().graphs();
+  return *copy.graphs()[static_cast<std::size_t>(std::ranges::find(originals, &graph) - originals.begin())];
 }
 
 }  // namespace onnxpress

@@ -11,4 +11,7 @@ namespace onnxpress {
 // Error: io.
 Result<Model> fork_model(const Model& model);
 
+// The scope of a copy that stands where `graph` stands in its own model.
+Graph& scope_in(const Model& copy, const Graph& graph);
+
 }  // namespace onnxpress

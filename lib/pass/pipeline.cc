@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "pass/lexer.h"
 #include "pass/pipeline_item.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -41,13 +42,6 @@ bool any_pass(const Items& items, const Predicate& predicate) {
 bool hungers(const Pipeline::Item& item) {
   const PassInfo& info = *item.info;
   return info.needs_data && !(info.spares_data && info.spares_data(item.options.get()));
-}
-
-std::uint64_t weight_bytes(const Model& model) {
-  std::uint64_t bytes = 0;
-  for (const Graph* graph : model.graphs())
-    for (const Initializer& initializer : graph->initializers()) bytes += initializer.bytes();
-  return bytes;
 }
 
 // VmHWM of /proc/self/status, in bytes; 0 where there is none.

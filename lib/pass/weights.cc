@@ -24,4 +24,11 @@ std::string foreign_reader(const Graph& scope, std::string_view weight, std::spa
   return {};
 }
 
+std::uint64_t weight_bytes(const Model& model) {
+  std::uint64_t bytes = 0;
+  for (const Graph* graph : model.graphs())
+    for (const Initializer& initializer : graph->initializers()) bytes += initializer.bytes();
+  return bytes;
+}
+
 }  // namespace onnxpress

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "calib/divergence.h"
 #include "depend/remove.h"
+#include "ir/fork.h"
 #include "ir/rewriters.h"
 #include "num/knapsack.h"
 #include "num/select.h"
@@ -19,7 +20,6 @@
 namespace onnxpress {
 namespace {
 
-const std::vector<std::string> kOps = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"};
 constexpr std::int64_t kMinElements = 256;
 
 class Measuring {
@@ -28,7 +28,7 @@ class Measuring {
       : model_(model), context_(context), compare_on_(compare_on), ratios_(std::move(ratios)) {}
 
   Result<PruneSensitivityTable> magnitude() {
-    const std::vector<PrunableWeight> weights = plan_weights(model_, context_, kOps, kMinElements);
+    const std::vector<PrunableWeight> weights = plan_weights(model_, context_, common_weight_ops(), kMinElements);
     PruneSensitivityTable table = start(PruneMethod::magnitude, {});
     Progress progress("sensitivity", weights.size() * ratios_.size());
     for (const PrunableWeight& weight : weights) {
@@ -113,8 +113,7 @@ class Measuring {
     zero_below(pruned, cut);
     zero_ties(pruned, cut, cut.ties);
     Model variant = model_.clone();
-    const auto scope = std::ranges::find(model_.graphs(), weight.scope) - model_.graphs().begin();
-    Graph& graph = *variant.graphs()[static_cast<std::size_t>(scope)];
+    Graph& graph = scope_in(variant, *weight.scope);
     Rewriter rewriter(graph);
     if (const Initializer initializer = graph.initializer(weight.name)) {
       rewriter.set_initializer(initializer, std::move(pruned));

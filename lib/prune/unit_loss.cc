@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "calib/divergence.h"
+#include "ir/fork.h"
 #include "ir/rewriter.h"
 
 namespace onnxpress {
@@ -49,12 +50,6 @@ Result<Masks> masks_of(const Graph& graph, const DependencyGraph& dependencies, 
   return masks;
 }
 
-Graph& counterpart(const Model& copy, const Graph& graph) {
-  const auto& originals = graph.model().graphs();
-  const auto at = std::ranges::find(originals, &graph) - originals.begin();
-  return *copy.graphs()[static_cast<std::size_t>(at)];
-}
-
 // reader reads value * mask in place of value.
 Status insert_mask(Rewriter& rewriter, const Node& reader, const TensorRef& tensor, const std::string& value,
                    std::size_t axis, const std::vector<float>& factors, std::string& masked) {
@@ -77,7 +72,7 @@ Result<Model> without_units(const Model& model, const Graph& graph, const Depend
   if (model.opset() < 7)
     return fail(Code::unsupported, "masks broadcast, which needs opset 7; the model has opset {}", model.opset());
   Model copy = model.clone();
-  Graph& scope = counterpart(copy, graph);
+  Graph& scope = scope_in(copy, graph);
   std::unordered_map<std::string, Node> readers;
   for (const Node& node : scope.nodes()) readers.emplace(reader_key(node), node);
   Rewriter rewriter(scope);

@@ -25,13 +25,6 @@ struct WideReader {
   std::unique_ptr<UnitMoments> moments;
 };
 
-bool reads_rows(const Node& node, const GroupMember& weight, const Dims& dims) {
-  if (weight.tensor.slot != 1 || dims.size() != 2) return false;
-  if (node.is("MatMul")) return weight.axis == 0;
-  return node.is("Gemm") && node.attr_int("transA", 0) == 0 &&
-         weight.axis == (node.attr_int("transB", 0) != 0 ? 1U : 0U);
-}
-
 std::vector<WideReader> wide_readers(const UnitGroup& group, const Graph& graph,
                                      const std::unordered_map<std::string, Node>& nodes) {
   std::vector<WideReader> readers;
@@ -39,7 +32,7 @@ std::vector<WideReader> wide_readers(const UnitGroup& group, const Graph& graph,
     if (!member.tensor.is_constant() || member.role != AxisRole::consumes) continue;
     const auto node = nodes.find(member.tensor.reader);
     const auto type = graph.constant_type(member.tensor.value);
-    if (node == nodes.end() || !type || !reads_rows(node->second, member, type->second) || member.per_unit < 2)
+    if (node == nodes.end() || !type || !reads_channels(node->second, member, type->second) || member.per_unit < 2)
       return {};
     readers.push_back({&member, std::string(node->second.input(0)), member.axis == 1,
                        std::make_unique<UnitMoments>(member.indices, member.per_unit)});
@@ -76,6 +69,13 @@ Result<std::vector<double>> score_wide(const Graph& graph, const std::vector<Wid
 }
 
 }  // namespace
+
+bool reads_channels(const Node& node, const GroupMember& weight, const Dims& dims) {
+  if (weight.tensor.slot != 1 || dims.size() != 2) return false;
+  if (node.is("MatMul")) return weight.axis == 0;
+  return node.is("Gemm") && node.attr_int("transA", 0) == 0 &&
+         weight.axis == (node.attr_int("transB", 0) != 0 ? 1U : 0U);
+}
 
 std::any UnitMoments::reduce(const TensorView& value) const {
   Partial partial{0, std::vector<double>(indices_.size() * per_unit_)};

@@ -22,6 +22,10 @@
 
 namespace onnxpress {
 
+// Whether `weight` of these dims is what a MatMul or Gemm multiplies the last axis of its first input with, and its
+// axis the one that is summed over.
+bool reads_channels(const Node& node, const GroupMember& weight, const Dims& dims);
+
 // Second moments of the channels of each unit along the last axis of a value.
 class UnitMoments : public Accumulator {
  public:

@@ -81,13 +81,8 @@ Result<Doubles> reader_scores(const ScoreRequest& request, const Reader& reader,
 
 // A Conv, Gemm or MatMul that second moments can be taken of.
 bool has_moments(const Reader& reader, const Dims& dims) {
-  const Node& node = reader.node;
-  const std::size_t axis = reader.weight->axis;
-  if (reader.weight->tensor.slot != 1) return false;
-  if (node.is("Conv")) return dims.size() > 2 && axis == 1;
-  if (node.is("MatMul")) return dims.size() == 2 && axis == 0;
-  if (node.is("Gemm")) return node.attr_int("transA", 0) == 0 && axis == (node.attr_int("transB", 0) != 0 ? 1U : 0U);
-  return false;
+  if (reader.node.is("Conv")) return reader.weight->tensor.slot == 1 && dims.size() > 2 && reader.weight->axis == 1;
+  return reads_channels(reader.node, *reader.weight, dims);
 }
 
 // What the second moments of one node's input are: of every group of a convolution the inverse and the weight as rows.

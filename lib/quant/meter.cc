@@ -5,6 +5,7 @@
 
 #include "base/interrupt.h"
 #include "ir/fork.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {
@@ -39,13 +40,6 @@ std::string weight_key(const Node& node) {
 }
 
 }  // namespace
-
-std::uint64_t weight_bytes(const Model& model) {
-  std::uint64_t bytes = 0;
-  for (const Graph* graph : model.graphs())
-    for (const Initializer& initializer : graph->initializers()) bytes += initializer.bytes();
-  return bytes;
-}
 
 void assign(Recipe& recipe, const Unit& unit, NodeFormat format) {
   for (const Node& node : unit.nodes) recipe.formats[node.label()] = format;

@@ -58,9 +58,6 @@ class Meter {
   RangeTable ranges_;
 };
 
-// Bytes of all initializers, bodies included.
-std::uint64_t weight_bytes(const Model& model);
-
 // A recipe with all of the unit in one format.
 void assign(Recipe& recipe, const Unit& unit, NodeFormat format);
 

@@ -7,6 +7,7 @@
 
 #include "base/progress.h"
 #include "base/text.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {

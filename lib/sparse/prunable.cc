@@ -114,6 +114,10 @@ std::vector<std::string> weight_ops() {
   return known;
 }
 
+std::vector<std::string> common_weight_ops() {
+  return {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"};
+}
+
 Status check_weight_ops(std::span<const std::string> ops, std::span<const std::string> known) {
   for (const std::string& op : ops)
     if (!std::ranges::contains(known, op))

@@ -53,6 +53,8 @@ std::vector<PrunableWeight> plan_weights(const Model& model, PassContext& contex
 // Fails (usage) when `ops` names an operator without weights; `known` are those there are.
 Status check_weight_ops(std::span<const std::string> ops, std::span<const std::string> known);
 std::vector<std::string> weight_ops();
+// Those that are pruned when nobody says which.
+std::vector<std::string> common_weight_ops();
 
 // Elements become +0 where `scores` (one each) is 0.
 void zero_where_zero(Tensor& weight, std::span<const double> scores);

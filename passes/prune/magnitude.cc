@@ -36,7 +36,7 @@ struct Options {
   Scope scope = Scope::local;
   std::optional<double> threshold = {};
   std::string mask;
-  std::vector<std::string> ops = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"};
+  std::vector<std::string> ops = common_weight_ops();
   RepairOptions repair = {};
 };
 

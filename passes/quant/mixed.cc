@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "pass/pass.h"
+#include "pass/weights.h"
 
 namespace onnxpress {
 namespace {

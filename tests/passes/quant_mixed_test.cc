@@ -6,6 +6,7 @@
 #include "engine/activations.h"
 #include "pass/pipeline.h"
 #include "pass/registry.h"
+#include "pass/weights.h"
 #include "quant/mixed.h"
 #include "support/journal.h"
 #include "support/mixed.h"

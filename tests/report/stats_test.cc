@@ -6,16 +6,10 @@
 #include "support/models.h"
 
 using namespace onnxpress;
+using testing::filled;
 using testing::parse;
 
 namespace {
-
-// " <float[2,3] w = {0.5, 0.5, ...}>": the parser wants every value.
-std::string filled(std::string_view type, std::string_view name, std::size_t count, std::string_view value = "0.5") {
-  std::string text = fmt::format("{} {} = {{", type, name);
-  for (std::size_t i = 0; i < count; ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", value);
-  return text + "}";
-}
 
 ModelStats stats_of(const std::string& text, unsigned jobs = 2) {
   const Model model = parse(text);

@@ -66,6 +66,12 @@ void require_untouched(std::string_view before, std::string_view pipeline) {
   CHECK_FALSE(outcome.changed);
 }
 
+std::string filled(std::string_view type, std::string_view name, std::size_t count, std::string_view value) {
+  std::string text = fmt::format("{} {} = {{", type, name);
+  for (std::size_t i = 0; i < count; ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", value);
+  return text + "}";
+}
+
 std::vector<float> random_floats(std::size_t count, unsigned seed) {
   std::minstd_rand generator(seed + 1);
   std::vector<float> values(count);

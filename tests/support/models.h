@@ -25,6 +25,9 @@ void require_untouched(std::string_view before, std::string_view pipeline);
 // Runs a pipeline, fails the test on error. `context` may carry activations and a runner.
 Outcome run_pipeline(Model& model, std::string_view pipeline, PassContext* context = nullptr);
 
+// An initializer for text models: "float[2,3] w = {0.5, 0.5, ...}", as the parser wants every value.
+std::string filled(std::string_view type, std::string_view name, std::size_t count, std::string_view value = "0.5");
+
 // Seeded values in [-1, 1).
 std::vector<float> random_floats(std::size_t count, unsigned seed);
 // An output folder for one test, removed at its end.
